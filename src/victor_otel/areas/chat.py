@@ -1,0 +1,174 @@
+"""Chat turns: what an agent was asked, answered as a whole, streaming or not.
+
+A turn is one outermost call of a chat service. The turns of a sub-agent or of a team's
+members are turns of their own, and part of the request that caused them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from victor_otel import labels
+from victor_otel.shared import (
+    CHAT_TURN,
+    ERRORS,
+    FEATURES,
+    REQUEST,
+    REQUEST_FEEDS,
+    error_type,
+    keep_turn,
+    observe_turn_request,
+    record_error,
+)
+from victor_otel.spec import Area, Call, Hook, Kind, Metric, Observer, Record
+
+DURATION = Metric(
+    name="victor.chat.request.duration",
+    kind=Kind.HISTOGRAM,
+    unit="s",
+    meaning="Wall time of a chat turn, streams included",
+    labels=(labels.INTERFACE, labels.VERTICAL, labels.TURN_STATUS),
+    buckets=(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0),
+    guide=True,
+)
+VERTICAL_USAGE = Metric(
+    name="victor.vertical.usage",
+    kind=Kind.COUNTER,
+    meaning="Chat turns",
+    labels=(labels.VERTICAL, labels.MODE),
+    guide=True,
+)
+
+
+_CANCELLED = "[Cancelled by user]"
+"""How Victor ends the stream of a turn that its user cancelled."""
+
+
+class Chunks:
+    """How far a streamed turn came, without its content."""
+
+    __slots__ = ("cancelled", "complete", "failed", "started")
+
+    def __init__(self) -> None:
+        self.started = self.complete = self.failed = self.cancelled = False
+
+    def add(self, chunk: Any) -> None:
+        if getattr(chunk, "content", None):
+            self.started = True
+        if getattr(chunk, "is_final", False):
+            self.complete = True
+            self.cancelled = _CANCELLED in (getattr(chunk, "content", None) or "")
+        if _gave_up(chunk):
+            self.failed = True
+
+
+def _gave_up(answer: Any) -> bool:
+    """Victor apologises after a provider's failure and calls it a success, except here."""
+    metadata: Any = getattr(answer, "metadata", None)
+    if not isinstance(metadata, Mapping):
+        return False
+    planning: Any = metadata.get("planning")
+    plan_failed = isinstance(planning, Mapping) and planning.get("success") is False
+    return plan_failed or metadata.get("agentic_loop_success") is False
+
+
+def turn_status(call: Call) -> str:
+    if call.status != "success":
+        return call.status
+    if call.stream is not None:
+        facts = call.stream.facts
+        return "cancelled" if facts.cancelled else "failure" if facts.failed else "success"
+    return "failure" if _gave_up(call.result) else "success"
+
+
+def resumed_status(call: Call) -> str:
+    """A resumed turn may pause once more."""
+    waiting = call.status == "success" and getattr(call.result, "awaiting_run_id", None)
+    return "paused" if waiting else call.status
+
+
+def observe_turn(call: Call, record: Record) -> None:
+    _record_turn(call, turn_status(call), record)
+
+
+def observe_resumed(call: Call, record: Record) -> None:
+    _record_turn(call, resumed_status(call), record)
+
+
+def _record_turn(call: Call, status: str, record: Record) -> None:
+    context = call.context
+    record(
+        DURATION,
+        call.elapsed,
+        interface=context.interface,
+        vertical=context.vertical,
+        status=status,
+    )
+    record(VERTICAL_USAGE, vertical=context.vertical, mode=context.mode)
+    if call.stream is not None:
+        record(FEATURES, feature="streaming")
+    if status in {"failure", "timeout"} and not _provider_failed(call):
+        kind = "agentic_loop" if call.error is None else error_type(call.error)
+        record_error(record, "chat", kind)
+
+
+def _provider_failed(call: Call) -> bool:
+    """A turn that failed because its last provider call did is no failure of its own."""
+    provider = call.last_part("provider")
+    return provider is not None and bool(provider.digest)
+
+
+_TURN_FEEDS = (DURATION, VERTICAL_USAGE, FEATURES, ERRORS)
+
+
+def _turn(
+    target: str,
+    *,
+    observe: Observer = observe_turn,
+    status: Callable[[Call], str] = turn_status,
+    stream: type[Any] | None = None,
+    owner: Callable[[Call], Any] | None = None,
+) -> tuple[Hook, Hook]:
+    """A function that is a chat turn, and a request unless it runs inside of one."""
+    return (
+        Hook(
+            target=target,
+            scope=CHAT_TURN,
+            owner=owner,
+            stream=stream,
+            observe=observe,
+            feeds=_TURN_FEEDS,
+        ),
+        Hook(
+            target=target,
+            scope=REQUEST,
+            part="turn",
+            of=REQUEST,
+            digest=keep_turn(status),
+            owner=owner,
+            stream=stream,
+            observe=observe_turn_request,
+            feeds=REQUEST_FEEDS,
+        ),
+    )
+
+
+_SERVICE = "victor.agent.services.chat_service:ChatService"
+
+AREA = Area(
+    name="chat",
+    metrics=(DURATION, VERTICAL_USAGE),
+    hooks=(
+        *_turn(f"{_SERVICE}.chat"),
+        *_turn(f"{_SERVICE}.chat_with_planning"),
+        *_turn(f"{_SERVICE}.stream_chat", stream=Chunks),
+        # A durable turn that waited for an approval goes on below the chat service.
+        *_turn(
+            "victor.agent.durable_resume:resume_paused_run",
+            observe=observe_resumed,
+            status=resumed_status,
+            owner=lambda call: call.argument("orchestrator", 0),
+        ),
+    ),
+)

@@ -1,0 +1,100 @@
+"""Features: what of Victor is used at all.
+
+`streaming`, `workflow` and `mcp` are counted where those calls are observed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from victor_otel.shared import (
+    FEATURES,
+    REQUEST,
+    REQUEST_FEEDS,
+    keep_turn,
+    observe_turn_request,
+)
+from victor_otel.spec import Area, Call, Hook, Record, Scope
+
+
+def used(feature: str) -> Callable[[Call, Record], None]:
+    def observe(call: Call, record: Record) -> None:
+        record(FEATURES, feature=feature)
+
+    return observe
+
+
+def is_command(call: Call) -> bool:
+    """Victor answers True for unknown commands as well, so its registry is asked."""
+    handler = call.instance
+    name, _ = handler.parse_command(call.argument("text", 0))
+    return bool(name) and handler._registry.get(name) is not None  # pyright: ignore[reportPrivateUsage]
+
+
+def team_status(call: Call) -> str:
+    failed = call.status == "success" and getattr(call.result, "success", True) is False
+    return "failure" if failed else call.status
+
+
+class Steps:
+    """A streamed team run; nothing of its events is kept."""
+
+    started = complete = False
+
+    def add(self, event: Any) -> None:
+        self.started = True
+
+
+TEAM_RUN = Scope(name="team_run", outermost=True)
+PLANNING = Scope(name="planning", outermost=True)
+
+_TEAM = "victor.framework.teams:AgentTeam"
+_TEAM_METHODS: tuple[tuple[str, type[Any] | None], ...] = (("run", None), ("stream", Steps))
+
+AREA = Area(
+    name="features",
+    hooks=(
+        Hook(
+            target="victor.ui.slash.handler:SlashCommandHandler.execute",
+            when=is_command,
+            observe=used("slash_command"),
+            feeds=(FEATURES,),
+        ),
+        *(
+            Hook(
+                target=f"{_TEAM}.{method}",
+                scope=TEAM_RUN,
+                stream=stream,
+                observe=used("team"),
+                feeds=(FEATURES,),
+            )
+            for method, stream in _TEAM_METHODS
+        ),
+        # The members' turns together are one request, also when no turn is around the team.
+        *(
+            Hook(
+                target=f"{_TEAM}.{method}",
+                scope=REQUEST,
+                part="turn",
+                of=REQUEST,
+                digest=keep_turn(team_status),
+                stream=stream,
+                observe=observe_turn_request,
+                feeds=REQUEST_FEEDS,
+            )
+            for method, stream in _TEAM_METHODS
+        ),
+        Hook(
+            target="victor.agent.subagents.orchestrator:SubAgentOrchestrator.spawn",
+            observe=used("subagent"),
+            feeds=(FEATURES,),
+        ),
+        Hook(
+            target="victor.agent.services.planning_runtime:PlanningRuntimeService._execute_plan",
+            scope=PLANNING,
+            observe=used("planning"),
+            feeds=(FEATURES,),
+        ),
+    ),
+)

@@ -1,0 +1,205 @@
+"""Sessions and users. Only their number leaves the process.
+
+In a terminal or an application a session is an agent's life. An MCP server's session
+lasts from its first message to its end. The API serves everybody with one agent, so
+there a session is an authenticated client, with gaps of less than half an hour.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from victor_otel import failsafe, labels
+from victor_otel.shared import CHAT_TURN, INITIALIZATION, REQUEST, last_turn
+from victor_otel.spec import UNSET, Area, Call, Follow, Hook, Kind, Metric, Reading, Record
+
+STARTED = Metric(
+    name="victor.user.sessions",
+    kind=Kind.COUNTER,
+    meaning="Sessions that began",
+    labels=(labels.INTERFACE,),
+    guide=True,
+)
+DURATION = Metric(
+    name="victor.session.duration",
+    kind=Kind.HISTOGRAM,
+    unit="s",
+    meaning="First to last moment of a session",
+    labels=(labels.INTERFACE,),
+    buckets=(60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0),
+    guide=True,
+)
+REQUESTS_PER_USER = Metric(
+    name="victor.requests_per_user",
+    kind=Kind.HISTOGRAM,
+    meaning="Requests in a session, when it ended",
+    labels=(labels.INTERFACE,),
+    buckets=(1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0),
+    guide=True,
+)
+ACTIVE_USERS = Metric(
+    name="victor.active_users",
+    kind=Kind.GAUGE,
+    meaning="Distinct users with a request in the last 15 minutes: authenticated clients of the "
+    "API, else one local user",
+    labels=(labels.INTERFACE,),
+    guide=True,
+)
+
+ACTIVE_SECONDS = 15 * 60.0
+IDLE_SECONDS = 30 * 60.0
+MAX_CLIENTS = 10_000
+"""API clients remembered at once; beyond it the one idle for longest ends first."""
+
+_LOCAL_USER = ""
+
+
+@dataclass(slots=True)
+class Session:
+    interface: str
+    started: float
+    last: float
+    requests: int = 0
+    agent: weakref.ref[Any] | None = None
+    """Keeps the callback that ends the session of an agent that was never closed."""
+
+
+class Sessions:
+    """The open sessions, and when each user was last seen."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[object, Session] = OrderedDict()
+        self._seen: dict[str, OrderedDict[str, float]] = {}
+
+    def observe_creation(self, call: Call, record: Record) -> None:
+        """An agent was created; a sub-agent is part of its parent."""
+        interface = call.context.interface
+        if call.result is UNSET or interface in {"api", "mcp"} or CHAT_TURN.name in call.enclosing:
+            return
+        self._begin(id(call.result), interface, call.ended, record)
+
+    def observe_agent(self, call: Call, record: Record) -> None:
+        """The orchestrator outlives its agent even when closed, so the agent is watched."""
+        key = id(call.argument("orchestrator", 0))
+        with self._lock:
+            session = self._open.get(key)
+            if session is not None:
+                session.agent = weakref.ref(
+                    call.instance,
+                    lambda _: failsafe.defer(self._end, key, record, perf_counter()),
+                )
+
+    def observe_shutdown(self, call: Call, record: Record) -> None:
+        self._end(id(call.instance), record, call.ended)
+
+    def observe_message(self, call: Call, record: Record) -> None:
+        """The first message begins the session of an MCP server."""
+        self._begin(("mcp", id(call.instance)), "mcp", call.started, record)
+
+    def observe_server_end(self, call: Call, record: Record) -> None:
+        self._end(("mcp", id(call.instance)), record, call.ended)
+
+    def observe_request(self, call: Call, record: Record) -> None:
+        interface = call.context.interface
+        turn = last_turn(call)
+        if interface == "api":
+            client = call.last_part("client")
+            user = client.digest if client is not None else turn.user if turn is not None else None
+            if user is None:
+                return
+            key: object = ("api", user)
+            self._end_idle(record, call.ended)
+            self._begin(key, interface, call.started, record)
+        else:
+            user = _LOCAL_USER
+            owner = call.owner if turn is None else turn.owner
+            key = ("mcp", id(call.instance)) if interface == "mcp" else id(owner)
+        with self._lock:
+            session = self._open.get(key)
+            if session is not None:
+                session.requests += 1
+                session.last = call.ended
+                self._open.move_to_end(key)
+            seen = self._seen.setdefault(interface, OrderedDict())
+            seen[user] = call.ended
+            seen.move_to_end(user)
+            if len(seen) > MAX_CLIENTS:
+                seen.popitem(last=False)
+
+    def read_active_users(self) -> Iterator[tuple[float, Mapping[str, str]]]:
+        since = perf_counter() - ACTIVE_SECONDS
+        with self._lock:
+            seen = {interface: list(users.values()) for interface, users in self._seen.items()}
+        for interface, moments in seen.items():
+            yield sum(moment > since for moment in moments), {"interface": interface}
+
+    def end_all(self, record: Record) -> None:
+        """The process ends, and with it every session."""
+        now = perf_counter()
+        for key, session in list(self._open.items()):
+            self._end(key, record, session.last if session.interface == "api" else now)
+
+    def _begin(self, key: object, interface: str, moment: float, record: Record) -> None:
+        with self._lock:
+            if key in self._open:
+                return
+            self._open[key] = Session(interface, moment, moment)
+        record(STARTED, interface=interface)
+
+    def _end(self, key: object, record: Record, moment: float) -> None:
+        with self._lock:
+            session = self._open.pop(key, None)
+        if session is not None:
+            record(DURATION, moment - session.started, interface=session.interface)
+            record(REQUESTS_PER_USER, session.requests, interface=session.interface)
+
+    def _end_idle(self, record: Record, now: float) -> None:
+        with self._lock:
+            clients = [(key, s) for key, s in self._open.items() if s.interface == "api"]
+        surplus = len(clients) - MAX_CLIENTS
+        for rank, (key, session) in enumerate(clients):
+            if rank < surplus or now - session.last > IDLE_SECONDS:
+                self._end(key, record, session.last)
+
+
+_FEEDS_AT_END = (DURATION, REQUESTS_PER_USER)
+_ORCHESTRATOR = "victor.agent.orchestrator:AgentOrchestrator"
+_MCP = "victor.integrations.mcp.server:MCPServer"
+
+AREA = Area(
+    name="sessions",
+    metrics=(STARTED, DURATION, REQUESTS_PER_USER, ACTIVE_USERS),
+    follows=(
+        Follow(scope=INITIALIZATION, observe=Sessions.observe_creation, feeds=(STARTED,)),
+        Follow(scope=REQUEST, observe=Sessions.observe_request, feeds=(STARTED,)),
+    ),
+    hooks=(
+        Hook(target="victor.framework.agent:Agent.__init__", observe=Sessions.observe_agent),
+        *(
+            Hook(
+                target=f"{_ORCHESTRATOR}.{method}",
+                observe=Sessions.observe_shutdown,
+                feeds=_FEEDS_AT_END,
+            )
+            for method in ("shutdown", "graceful_shutdown")
+        ),
+        Hook(
+            target=f"{_MCP}.handle_message", observe=Sessions.observe_message, feeds=(STARTED,)
+        ),
+        Hook(
+            target=f"{_MCP}.start_stdio_server",
+            observe=Sessions.observe_server_end,
+            feeds=_FEEDS_AT_END,
+        ),
+    ),
+    readings=(Reading(metric=ACTIVE_USERS, read=Sessions.read_active_users),),
+    state=Sessions,
+    at_exit=Sessions.end_all,
+)

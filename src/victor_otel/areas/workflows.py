@@ -1,0 +1,102 @@
+"""Workflows: every outermost run, whichever engine it went through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from victor_otel import labels
+from victor_otel.shared import ERRORS, FEATURES, WORKFLOW_RUN, error_type, record_error
+from victor_otel.spec import Area, Call, Hook, Kind, Metric, Record
+
+EXECUTIONS = Metric(
+    name="victor.workflow.executions",
+    kind=Kind.COUNTER,
+    meaning="Workflow runs; an error in a node is a failure although Victor does not raise it",
+    labels=(labels.WORKFLOW, labels.STATUS),
+    siblings=(labels.STATUS,),
+    guide=True,
+)
+
+
+class Steps:
+    """A streamed run: its items are states, of which nothing is kept."""
+
+    started = complete = False
+
+    def add(self, step: Any) -> None:
+        self.started = True
+
+
+def observe_run(call: Call, record: Record) -> None:
+    status = _status(call)
+    record(EXECUTIONS, workflow=_name(call), status=status)
+    record(FEATURES, feature="workflow")
+    if status in {"failure", "timeout"} and not call.failures:
+        kind = "node_error" if call.error is None else error_type(call.error)
+        record_error(record, "workflow", kind)
+
+
+def _status(call: Call) -> str:
+    if call.status != "success":
+        return call.status
+    outcome = call.parts.get("outcome")
+    outcomes = (call.result, outcome[0].digest if outcome else None)
+    if any(getattr(one, "success", True) is False for one in outcomes):
+        error = str(getattr(call.result, "error", None) or "")
+        return "timeout" if error.startswith(_TIMEOUTS) else "failure"
+    return "failure" if _swallowed(getattr(call.result, "state", None)) else "success"
+
+
+_TIMEOUTS = ("Execution timeout", "Workflow execution timed out")
+
+
+def _swallowed(state: Any) -> bool:
+    """Victor before 0.9 leaves a node's error in the state of a run that it calls a success."""
+    ours = isinstance(state, Mapping) and ("_node_results" in state or "_workflow_name" in state)
+    return ours and bool(state.get("_error"))
+
+
+def returned(call: Call) -> Any:
+    return call.result
+
+
+def _name(call: Call) -> str:
+    """The compiled workflow's own name, else that of the definition or state it was given."""
+    given = call.argument("workflow", 0)
+    state = call.argument("input_state", 0)
+    named = (
+        getattr(call.instance, "workflow_name", None),
+        getattr(given, "name", None),
+        state.get("_workflow_name") if isinstance(state, Mapping) else None,
+    )
+    return next((name for name in named if isinstance(name, str) and name), "unnamed")
+
+
+_FEEDS = (EXECUTIONS, FEATURES, ERRORS)
+_GRAPH = "victor.framework.graph:CompiledGraph"
+_CACHED = "victor.workflows.unified_compiler:CachedCompiledGraph"
+_EXECUTOR = "victor.workflows.unified_executor:StateGraphExecutor"
+
+AREA = Area(
+    name="workflows",
+    metrics=(EXECUTIONS,),
+    hooks=(
+        # Both versions of `stream` hide the outcome from their caller, here it is known.
+        Hook(
+            target="victor.framework.graph_runtime:_run_graph_execution_loop",
+            part="outcome",
+            of=WORKFLOW_RUN,
+            digest=returned,
+        ),
+        *(Hook(target=target, scope=WORKFLOW_RUN, stream=stream, observe=observe_run, feeds=_FEEDS)
+        for target, stream in (
+            (f"{_EXECUTOR}.execute", None),
+            (f"{_EXECUTOR}.stream", Steps),
+            (f"{_CACHED}.invoke", None),
+            (f"{_CACHED}.stream", Steps),
+            (f"{_GRAPH}.invoke", None),
+            (f"{_GRAPH}.stream", Steps),
+        )),
+    ),
+)

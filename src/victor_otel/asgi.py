@@ -1,0 +1,77 @@
+"""An ASGI application's requests as calls: one middleware, no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from victor_otel import failsafe
+from victor_otel.calls import Probe
+from victor_otel.scope import CURRENT
+from victor_otel.spec import UNSET
+
+
+@dataclass(slots=True)
+class Response:
+    """What was answered. `status` is None when nothing was sent."""
+
+    status: int | None = None
+    finished: bool = False
+    disconnected: bool = False
+
+
+def installer(probe: Probe) -> Callable[[Any], None]:
+    """A function that puts the middleware in front of the application that an object holds."""
+    attribute = next(hook.asgi for hook in probe.hooks)
+
+    def install(instance: Any) -> None:
+        try:
+            getattr(instance, attribute).add_middleware(Middleware, probe=probe, server=instance)
+        except Exception as error:
+            failsafe.caught(probe.engine.health, probe.target, error)
+
+    return install
+
+
+class Middleware:
+    """Follows each HTTP request to the end of its response, and each WebSocket."""
+
+    def __init__(self, app: Any, probe: Probe, server: Any) -> None:
+        self._app = app
+        self._probe = probe
+        self._server = server
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        probe = self._probe
+        if scope["type"] not in {"http", "websocket"} or not probe.engine.enabled:
+            await self._app(scope, receive, send)
+            return
+        entry = probe.enter(self._server, (scope,), {})
+        if entry is None:
+            await self._app(scope, receive, send)
+            return
+        response = Response()
+
+        async def watch_receive() -> Any:
+            message = await receive()
+            if message["type"] == "http.disconnect" and not response.finished:
+                response.disconnected = True
+            return message
+
+        async def watch_send(message: Any) -> None:
+            await send(message)
+            if message["type"] == "http.response.start":
+                response.status = message["status"]
+            elif message["type"] == "http.response.body" and not message.get("more_body"):
+                response.finished = True
+
+        token = CURRENT.set(entry.frame)
+        try:
+            await self._app(scope, watch_receive, watch_send)
+        except BaseException as error:
+            CURRENT.reset(token)
+            probe.exit(entry, response, error)
+            raise
+        CURRENT.reset(token)
+        probe.exit(entry, response, None)

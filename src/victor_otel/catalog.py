@@ -1,0 +1,58 @@
+"""Every area, concatenated: what documentation, tests and tools are checked against."""
+
+from __future__ import annotations
+
+from victor_otel import health, shared
+from victor_otel.areas import (
+    agents,
+    caches,
+    chat,
+    components,
+    features,
+    interfaces,
+    process,
+    providers,
+    sessions,
+    tools,
+    workflows,
+)
+from victor_otel.spec import Area, Hook, Metric
+
+AREAS: tuple[Area, ...] = (
+    agents.AREA,
+    interfaces.AREA,
+    chat.AREA,
+    tools.AREA,
+    providers.AREA,
+    workflows.AREA,
+    features.AREA,
+    caches.AREA,
+    components.AREA,
+    sessions.AREA,
+    process.AREA,
+    Area(name="shared", metrics=shared.METRICS),
+    health.AREA,
+)
+METRICS: tuple[Metric, ...] = tuple(metric for area in AREAS for metric in area.metrics)
+HOOKS: tuple[Hook, ...] = tuple(hook for area in AREAS for hook in area.hooks)
+
+
+def applies(hook: Hook, version: str | None) -> bool:
+    """Whether a version of Victor is expected to have the hook's target."""
+    if version is None:
+        return True
+    ours = release(version)
+    return (not hook.since or ours >= release(hook.since)) and (
+        not hook.until or ours < release(hook.until)
+    )
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The release numbers of a version; what follows them (rc1, .dev0) does not matter here."""
+    numbers: list[int] = []
+    for part in version.split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+    return tuple(numbers)

@@ -1,0 +1,95 @@
+"""`victor otel ...`, and the same as `victor-otel ...`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="otel",
+    help="Metrics of this Victor: what is on, and a demonstration.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+_STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what is on, what is missing and what to do about it. Exit 1 on a problem."""
+    from victor_otel.doctor import examine
+
+    report = examine()
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=2))
+    else:
+        from rich.console import Console
+        from rich.markup import escape
+
+        console = Console(highlight=False)
+        for name, version in report.versions.items():
+            console.print(f"[dim]{name:36}[/] {version or 'not installed'}")
+        for hook, state in report.hooks.items():
+            style = {"bound": "green", "waiting": "dim", "missing": "red"}[state]
+            console.print(f"[{style}]{state:8}[/] {escape(hook)}", soft_wrap=True)
+        for finding in report.findings:
+            style = _STYLES[finding.status]
+            console.print(
+                f"[{style}]{finding.status:8}[/] [bold]{finding.check}[/]: "
+                f"{escape(finding.detail)}",
+                soft_wrap=True,
+            )
+            if finding.advice:
+                console.print(f"         {escape(finding.advice)}", soft_wrap=True)
+    raise typer.Exit(0 if report.healthy else 1)
+
+
+@app.command()
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="Print the table when the session is over, and exit.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of /metrics; 0 picks one.")
+    ] = 9091,
+    otlp: Annotated[
+        str, typer.Option(metavar="URL", help="Push to this OTLP/HTTP endpoint instead.")
+    ] = "",
+    agents: Annotated[
+        int, typer.Option(min=1, max=100, help="Agents that work in parallel at the end.")
+    ] = 4,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print numbers and independent count as JSON.")
+    ] = False,
+) -> None:
+    """Run a real Victor session on a scripted model and watch its numbers. No key, no network."""
+    if importlib.util.find_spec("victor") is None:
+        _fail('victor-ai is not installed: pip install "victor-otel[instruments]"')
+    if otlp and not otlp.startswith(("http://", "https://")):
+        _fail(f"--otlp wants a URL such as http://localhost:4318, not {otlp!r}")
+    # A process of its own: Victor settles its state folder while it is imported.
+    options = [f"--port={port}", f"--otlp={otlp}", f"--agents={agents}"]
+    options += ["--once"] * once + ["--json"] * as_json
+    try:
+        child = subprocess.run([sys.executable, "-m", "victor_otel.demo", *options], check=False)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+    raise typer.Exit(child.returncode)
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"victor-otel demo: {message}", err=True)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """The `victor-otel` command."""
+    app(prog_name="victor-otel")

@@ -1,0 +1,57 @@
+"""The guard around our own code: count, log once, swallow; re-raise when `STRICT`.
+
+Victor is always called outside of it, so its exceptions never pass through here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from victor_otel.health import Health
+
+logger = logging.getLogger("victor_otel")
+
+STRICT = False
+"""Set by our own tests, so that a bug of ours fails them instead of being swallowed."""
+
+_deferred: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+
+
+def caught(health: Health, where: str, error: Exception) -> None:
+    """Accounts for an exception of ours; `where` is the hook or metric it happened at."""
+    if STRICT:
+        raise error
+    if health.add_error(where) == 1:
+        logger.warning(
+            "victor-otel: an error at %s was swallowed; Victor is not affected, the number may "
+            "be incomplete. Further ones there are only counted (victor_otel_errors_total).",
+            where,
+            exc_info=error,
+        )
+
+
+def defer(function: Callable[..., None], *args: Any) -> None:
+    """Postpones what a finalizer wants done.
+
+    A finalizer can run while this very thread holds a lock of the SDK; recording there
+    would wait for ever. Appending to a deque takes no lock.
+    """
+    _deferred.append((function, args))
+
+
+def drain() -> None:
+    """Does what was deferred. Called before each record, each collection and the exit flush."""
+    while _deferred:
+        try:
+            function, args = _deferred.popleft()
+        except IndexError:  # another thread was faster
+            return
+        function(*args)
+
+
+def forget() -> None:
+    """Drops what was deferred: in a forked child it belongs to the parent."""
+    _deferred.clear()

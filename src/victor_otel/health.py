@@ -1,0 +1,126 @@
+"""Our own numbers, so that silent telemetry is visible.
+
+The machinery adds to a plain `Health` object, without OpenTelemetry; readings export it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from victor_otel import labels
+from victor_otel.spec import Area, Kind, Metric, Reading
+from victor_otel.version import __version__
+
+HOOKS = Metric(
+    name="victor.otel.hooks",
+    kind=Kind.GAUGE,
+    meaning="Wrapped functions of Victor by state: 1 for the present state, 0 for the others",
+    labels=(labels.HOOK, labels.HOOK_STATE),
+)
+ERRORS = Metric(
+    name="victor.otel.errors",
+    kind=Kind.COUNTER,
+    meaning="Errors of the instrumentation itself, swallowed",
+    labels=(labels.HOOK,),
+)
+LABELS_CAPPED = Metric(
+    name="victor.otel.labels_capped",
+    kind=Kind.COUNTER,
+    meaning="Values recorded with a label replaced because a cap was reached",
+    labels=(labels.METRIC,),
+)
+EXPORTS_DROPPED = Metric(
+    name="victor.otel.exports_dropped",
+    kind=Kind.COUNTER,
+    meaning="Exports that the backend did not accept",
+)
+ENDPOINT_UP = Metric(
+    name="victor.otel.endpoint_up",
+    kind=Kind.GAUGE,
+    meaning="1 if this process serves the Prometheus endpoint it was asked for, 0 if the port was taken",
+)
+BUILD_INFO = Metric(
+    name="victor.otel.build_info",
+    kind=Kind.GAUGE,
+    meaning="Versions at work; always 1",
+    labels=(labels.VERSION, labels.VICTOR_VERSION),
+)
+
+Points = Iterator[tuple[float, Mapping[str, str]]]
+
+
+class Health:
+    """Plain counters of one instrumentation; safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.hooks: dict[str, str] = {}
+        self.errors: Counter[str] = Counter()
+        self.capped: Counter[str] = Counter()
+        self.exports_dropped = 0
+        self.endpoint_up: bool | None = None
+
+    def add_error(self, where: str) -> int:
+        """Counts an error and returns how many there have been at the same place."""
+        with self._lock:
+            self.errors[where] += 1
+            return self.errors[where]
+
+    def add_capped(self, metric: str) -> int:
+        """Counts a replaced label value and returns how many the metric has had."""
+        with self._lock:
+            self.capped[metric] += 1
+            return self.capped[metric]
+
+    def add_dropped_export(self) -> None:
+        with self._lock:
+            self.exports_dropped += 1
+
+    def read_hooks(self) -> Points:
+        for hook, state in sorted(self.hooks.items()):
+            for known in labels.HOOK_STATE.values:
+                yield float(known == state), {"hook": hook, "state": known}
+
+    def read_errors(self) -> Points:
+        for where, count in list(self.errors.items()):
+            yield count, {"hook": where}
+
+    def read_capped(self) -> Points:
+        for metric, count in list(self.capped.items()):
+            yield count, {"metric": metric}
+
+    def read_exports_dropped(self) -> Points:
+        yield self.exports_dropped, {}
+
+    def read_endpoint_up(self) -> Points:
+        if self.endpoint_up is not None:
+            yield float(self.endpoint_up), {}
+
+    def read_build_info(self) -> Points:
+        yield 1.0, {"version": __version__, "victor_version": victor_version() or "none"}
+
+
+def victor_version() -> str | None:
+    """The installed version of victor-ai, without importing it."""
+    try:
+        return importlib.metadata.version("victor-ai")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+AREA = Area(
+    name="ourselves",
+    metrics=(HOOKS, ERRORS, LABELS_CAPPED, EXPORTS_DROPPED, ENDPOINT_UP, BUILD_INFO),
+    readings=(
+        Reading(metric=HOOKS, read=Health.read_hooks),
+        Reading(metric=ERRORS, read=Health.read_errors),
+        Reading(metric=LABELS_CAPPED, read=Health.read_capped),
+        Reading(metric=EXPORTS_DROPPED, read=Health.read_exports_dropped),
+        Reading(metric=ENDPOINT_UP, read=Health.read_endpoint_up),
+        Reading(metric=BUILD_INFO, read=Health.read_build_info),
+    ),
+    state=Health,
+)

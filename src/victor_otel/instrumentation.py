@@ -1,0 +1,266 @@
+"""The composition root: areas become instruments, hooks become wrappers.
+
+One `Instrumentation` is on at a time, whichever door switched it on.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from victor_otel import asgi, catalog, failsafe, scope, wrapping
+from victor_otel.calls import BoundObserver, Engine, Probe
+from victor_otel.health import Health, victor_version
+from victor_otel.patching import Patcher
+from victor_otel.spec import Area, Hook, Kind, Metric, Scope
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+
+    from victor_otel.pipeline import Pipeline
+
+_lock = threading.RLock()
+_current: Instrumentation | None = None
+_private: Pipeline | None = None
+
+
+class Instrumentation:
+    """All wrappers, states and health of one activation."""
+
+    def __init__(self, meter_provider: MeterProvider | None = None) -> None:
+        self.health = Health()
+        self.pipeline: Pipeline | None = None
+        self._provider = meter_provider
+        self._states: dict[str, Any] = {}
+        self._patcher = Patcher(self.health)
+        self.engine = Engine(
+            health=self.health,
+            record=self.record,
+            open_pipeline=self.open,
+            **self._new_observers(),
+        )
+        self.bind()
+
+    def _new_observers(self) -> Any:
+        """Fresh states, and the observers bound to them, as `Engine.renew` takes them."""
+        self._states = {
+            area.name: self.health if area.state is Health else area.state()
+            for area in catalog.AREAS
+            if area.state is not None
+        }
+        observers: dict[Hook, BoundObserver] = {}
+        followers: dict[Scope, list[tuple[str, BoundObserver]]] = {}
+        for area in catalog.AREAS:
+            for hook in area.hooks:
+                if hook.observe is not None:
+                    observers[hook] = self._bound(area, hook.observe)
+            for follow in area.follows:
+                followers.setdefault(follow.scope, []).append(
+                    (f"{area.name}.{follow.observe.__name__}", self._bound(area, follow.observe))
+                )
+        return {"observers": observers, "followers": followers}
+
+    def bind(self) -> None:
+        """Wraps what is imported already and waits for the rest. Imports nothing of Victor."""
+        for target, hooks in hooks_by_target(victor_version()).items():
+            plain = [hook for hook in hooks if not hook.asgi]
+            probe = Probe(target, plain, self.engine)
+            served = [hook for hook in hooks if hook.asgi]
+            install = asgi.installer(Probe(target, served, self.engine)) if served else None
+            self._patcher.patch(
+                target,
+                functools.partial(_wrap, probe=probe, install=install),
+                overrides=any(hook.overrides for hook in hooks),
+            )
+        for owner, name, carry in (
+            (ThreadPoolExecutor, "submit", scope.carry),
+            (threading.Thread, "start", scope.carry_thread),
+        ):
+            self._patcher.patch_function(
+                owner, name, functools.partial(_wrap_carrying, carry=carry)
+            )
+
+    def retry(self) -> None:
+        """Wraps what Victor had half imported when it switched us on."""
+        self._patcher.retry()
+
+    def record(self, metric: Metric, value: float = 1, /, **labels: object) -> None:
+        """The `Record` of observers: opens the pipeline with the first value."""
+        pipeline = self.pipeline
+        if pipeline is None:
+            self.open()
+            pipeline = self.pipeline
+        if pipeline is not None:
+            pipeline.recorder(metric, value, **labels)
+
+    def open(self) -> None:
+        """Starts the pipeline, once."""
+        if self.pipeline is not None:
+            return
+        with _lock:
+            if self.pipeline is not None:
+                return
+            try:
+                self._open()
+            except Exception as error:
+                failsafe.caught(self.health, "pipeline", error)
+
+    def _open(self) -> None:
+        global _private
+        from victor_otel import pipeline
+
+        self.retry()
+        connected = _private if self._provider is None else None
+        if connected is None:
+            connected = pipeline.connect(self.health, self._provider)
+        else:
+            self.health.endpoint_up = connected.server is not None or None
+        if connected.owner == "victor-otel":
+            _private = connected
+        self.pipeline = connected
+        recorder = connected.recorder
+        for area in catalog.AREAS:
+            for reading in area.readings:
+                read = functools.partial(reading.read, *self._state_of(area))
+                recorder.observe(reading.metric, read)
+        for flying in {hook.scope.in_flight for hook in catalog.HOOKS if hook.scope} - {None}:
+            assert flying is not None
+            recorder.observe(flying, functools.partial(self.engine.read_in_flight, flying))
+        recorder.declare(catalog.METRICS, self._fed())
+        # Last registered, first run: sessions end before any provider shuts down.
+        atexit.unregister(_at_exit)
+        atexit.register(_at_exit)
+
+    def _fed(self) -> Iterable[Metric]:
+        """The metrics that a bound hook can move."""
+        bound = {target for target, state in self.health.hooks.items() if state == "bound"}
+        hooks = [hook for hook in catalog.HOOKS if hook.target in bound]
+        scopes = {hook.scope for hook in hooks}
+        follows = [follow for area in catalog.AREAS for follow in area.follows]
+        return dict.fromkeys(
+            metric
+            for feeder in (*hooks, *(follow for follow in follows if follow.scope in scopes))
+            for metric in feeder.feeds
+            if metric.kind is Kind.COUNTER
+        )
+
+    def close(self) -> None:
+        """Records what ends with the process, and has it delivered."""
+        failsafe.drain()
+        for area in catalog.AREAS:
+            if area.at_exit is not None:
+                try:
+                    area.at_exit(*self._state_of(area), self.record)
+                except Exception as error:
+                    failsafe.caught(self.health, f"{area.name}.at_exit", error)
+        if self.pipeline is not None:
+            self.pipeline.flush()
+
+    def undo(self) -> None:
+        """Puts everything back; wrappers that others still hold fall silent."""
+        self.engine.enabled = False
+        self._patcher.undo()
+        if self.pipeline is not None:
+            self.pipeline.recorder.silence()
+
+    def restart(self) -> None:
+        """In a forked child: states, windows and totals of the parent are not ours."""
+        self.pipeline = None
+        self.health.endpoint_up = None
+        self.engine.renew(**self._new_observers())
+
+    def _state_of(self, area: Area) -> tuple[Any, ...]:
+        return (self._states[area.name],) if area.state is not None else ()
+
+    def _bound(self, area: Area, observe: Any) -> BoundObserver:
+        return functools.partial(observe, *self._state_of(area))
+
+
+def hooks_by_target(version: str | None) -> Mapping[str, list[Hook]]:
+    """The hooks for a version of Victor; those of one function share one wrapper."""
+    grouped: dict[str, list[Hook]] = {}
+    for hook in catalog.HOOKS:
+        if catalog.applies(hook, version):
+            grouped.setdefault(hook.target, []).append(hook)
+    return grouped
+
+
+def _wrap(original: Any, owner: Any, *, probe: Probe, install: Any) -> Any:
+    if install is None:
+        return wrapping.wrap(original, probe, owner)
+    return wrapping.wrap_then(original, probe, owner, install)
+
+
+def _wrap_carrying(original: Any, owner: Any, *, carry: Any) -> Any:
+    return wrapping.Wrapper(original, carry, owner)
+
+
+def activate(meter_provider: MeterProvider | None = None) -> Instrumentation:
+    """Switches on, once: a second call returns what is on already."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = Instrumentation(meter_provider)
+        return _current
+
+
+def deactivate() -> None:
+    """Switches off; harmless when off already."""
+    global _current
+    with _lock:
+        if _current is not None:
+            _current.undo()
+            _current = None
+
+
+def current() -> Instrumentation | None:
+    """What is switched on now."""
+    return _current
+
+
+def note_activation() -> None:
+    """Remembers the moment if Victor is switching us on from inside a running creation.
+
+    The first `Agent.create` of a process may itself load the plugins: its call was not
+    wrapped when it began, so its initialization counts from now on.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        if code.co_qualname == "AgentFactory.create" and code.co_filename.endswith(
+            "agent_factory.py"
+        ):
+            from time import perf_counter
+
+            scope.ACTIVATED.set(perf_counter())
+            return
+        frame = frame.f_back
+
+
+def _at_exit() -> None:
+    if _current is not None:
+        _current.close()
+
+
+def _after_fork() -> None:
+    global _lock, _private
+    _lock = threading.RLock()
+    failsafe.forget()
+    if (pipeline := sys.modules.get("victor_otel.pipeline")) is not None:
+        pipeline.after_fork()
+    if _private is not None:
+        _private.abandon()
+        _private = None
+    if _current is not None:
+        _current.restart()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

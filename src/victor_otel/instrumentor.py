@@ -1,0 +1,35 @@
+"""The door that every OpenTelemetry user knows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from opentelemetry.instrumentation.instrumentor import (
+    BaseInstrumentor,  # pyright: ignore[reportMissingTypeStubs]
+)
+
+from victor_otel import failsafe, instrumentation
+
+SUPPORTED = ("victor-ai >= 0.8.4, < 1.0",)
+
+
+class VictorInstrumentor(BaseInstrumentor):
+    """Instruments Victor; `instrument(meter_provider=...)` and `uninstrument()`.
+
+    Without a provider the global one is used if it is set, else the environment decides.
+    Idempotent, and the same instrumentation whichever door switched it on.
+    """
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        return SUPPORTED
+
+    def _instrument(self, **kwargs: Any) -> None:
+        # Anything but ImportError would keep all remaining instrumentors from starting.
+        try:
+            instrumentation.activate(kwargs.get("meter_provider"))
+        except Exception:
+            failsafe.logger.warning("victor-otel could not be switched on.", exc_info=True)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        instrumentation.deactivate()

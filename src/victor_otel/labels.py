@@ -1,0 +1,141 @@
+"""Every label, once: its allowed values or its bound, and what stands for the rest.
+
+No prompt, path, argument, result, query, exception text, user id or session id is ever
+a label value.
+"""
+
+from __future__ import annotations
+
+from victor_otel.spec import Label
+
+STATUSES = ("success", "failure", "timeout", "cancelled")
+
+TOOL = Label(
+    name="tool",
+    limit=200,
+    meaning="registered tool; `unknown` for a name the model invented",
+)
+PROVIDER = Label(name="provider", limit=50, meaning="Victor's provider name")
+MODEL = Label(name="model", limit=100, meaning="model as requested")
+VERTICAL = Label(name="vertical", limit=50, meaning="active vertical, or `none`")
+WORKFLOW = Label(name="workflow", limit=100, meaning="workflow name, or `unnamed`")
+ENDPOINT = Label(name="endpoint", limit=200, meaning="route template, or `unmatched`")
+FEATURE = Label(
+    name="feature",
+    limit=50,
+    meaning="slash_command, team, subagent, planning, workflow, mcp, streaming, or an application's own",
+)
+ERROR_TYPE = Label(
+    name="error_type",
+    limit=100,
+    meaning="Victor's error category, else the exception's class",
+)
+HEALTH_COMPONENT = Label(name="component", limit=50, meaning="component of Victor's health checks")
+HOOK = Label(name="hook", limit=300, meaning="wrapped function, `module:Class.method`")
+METRIC = Label(name="metric", limit=200, meaning="metric whose label cap was reached")
+VERSION = Label(name="version", limit=5, meaning="version of victor-otel")
+VICTOR_VERSION = Label(name="victor_version", limit=5, meaning="version of victor-ai")
+
+MODE = Label(
+    name="mode",
+    values=("build", "plan", "explore", "review", "delegate", "none"),
+    meaning="agent mode; `none` without an agent",
+)
+INTERFACE = Label(
+    name="interface",
+    values=("cli", "tui", "api", "mcp", "sdk"),
+    fallback="sdk",
+    meaning="what the user reached Victor through",
+)
+STATUS = Label(name="status", values=STATUSES, fallback="failure", meaning="outcome")
+TURN_STATUS = Label(
+    name="status",
+    values=(*STATUSES, "paused"),
+    fallback="failure",
+    meaning="outcome; `paused` waits for an approval",
+)
+REQUEST_STATUS = Label(
+    name="status",
+    values=(*STATUSES, "paused", "rejected"),
+    fallback="failure",
+    meaning="outcome; `rejected` is a 4xx",
+)
+CREATION_STATUS = Label(
+    name="status", values=("success", "failure", "cancelled"), fallback="failure", meaning="outcome"
+)
+HTTP_STATUS = Label(name="status", limit=60, meaning="HTTP status code; 499 if the client left")
+METHOD = Label(
+    name="method",
+    values=("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "other"),
+    meaning="HTTP method",
+)
+TOOL_CALLS = Label(
+    name="tool_calls",
+    values=("true", "false"),
+    fallback="false",
+    meaning="whether the answer held tool calls",
+)
+TOKEN_TYPE = Label(
+    name="type",
+    values=("input", "output", "cache_read", "cache_write"),
+    meaning="kind of token; cache_read and cache_write as the provider reports them",
+)
+REASON = Label(
+    name="reason",
+    values=(
+        "tool_unavailable",
+        "duplicate_in_batch",
+        "duplicate_read",
+        "redundant_call",
+        "budget_exhausted",
+        "permission_denied",
+        "repeated_failure",
+        "middleware_blocked",
+        "invalid_tool_name",
+        "missing_tool_name",
+        "invalid_tool_call",
+        "broad_code_read",
+        "user_declined",
+        "rbac",
+        "invalid_arguments",
+        "other",
+    ),
+    meaning="why the call was not run",
+)
+CACHE = Label(name="cache", values=("tool", "tiered"), fallback="tiered", meaning="cache asked")
+CACHE_RESULT = Label(name="result", values=("hit", "miss"), fallback="miss", meaning="its answer")
+ERROR_COMPONENT = Label(
+    name="component",
+    values=(
+        "agent",
+        "tool",
+        "provider",
+        "chat",
+        "workflow",
+        "planning",
+        "memory",
+        "security",
+        "api",
+        "mcp",
+    ),
+    fallback="agent",
+    meaning="where the failure arose",
+)
+MEMORY_COMPONENT = Label(
+    name="component",
+    values=("process", "children"),
+    fallback="process",
+    meaning="`process` itself, or its living descendants",
+)
+SECURITY_KIND = Label(
+    name="kind",
+    values=("authorization_failed", "tool_blocked", "vulnerability_found"),
+    fallback="tool_blocked",
+    meaning="what happened",
+)
+HOOK_STATE = Label(
+    name="state",
+    values=("bound", "waiting", "missing"),
+    fallback="missing",
+    meaning="1 for the present state; `waiting` until Victor imports the module",
+)

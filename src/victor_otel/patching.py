@@ -1,0 +1,175 @@
+"""Finds the functions that hooks name, wraps them when Victor imports them, puts them back.
+
+Victor's lazy imports stay lazy: nothing of it is imported here.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+import wrapt
+
+from victor_otel import failsafe
+from victor_otel.health import Health
+
+logger = logging.getLogger("victor_otel")
+
+_MISSING = object()
+
+Wrap = Callable[[Any, Any], Any]
+"""`(original, owner) -> wrapper`, both as they stand in the owner's dictionary."""
+
+
+class MissingTarget(LookupError):
+    """Victor has no such function; the message says what was not found."""
+
+
+class Patcher:
+    """All patches of one instrumentation, in the order in which they were made."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._patches: list[tuple[weakref.ref[Any], str, Any, Any]] = []
+        self._undone = False
+        self._half_imported: list[Callable[[], None]] = []
+
+    def patch(self, target: str, wrap: Wrap, *, overrides: bool = False) -> None:
+        """Wraps `target` now if its module is imported, else as soon as it is."""
+        module_name, _, path = target.partition(":")
+        self._health.hooks[target] = "waiting"
+
+        def on_import(module: ModuleType) -> None:
+            if self._undone or self._health.hooks.get(target) == "bound":
+                return
+            try:
+                owner, name = resolve(module, path)
+                if overrides:
+                    self._wrap_overrides(owner, name, wrap)
+                else:
+                    self._replace(owner, name, wrap)
+            except MissingTarget as error:
+                self._health.hooks[target] = "missing"
+                logger.warning("victor-otel: %s (%s); its numbers stay absent.", error, target)
+            except Exception as error:
+                self._health.hooks[target] = "missing"
+                failsafe.caught(self._health, target, error)
+            else:
+                self._health.hooks[target] = "bound"
+
+        module = sys.modules.get(module_name)
+        if module is not None and _importing(module):
+            # Too late for an import hook, too early to look inside.
+            self._half_imported.append(lambda: on_import(module))
+        else:
+            wrapt.register_post_import_hook(on_import, module_name)
+
+    def retry(self) -> None:
+        """Wraps what was in the middle of its import when it was asked for."""
+        pending, self._half_imported = self._half_imported, []
+        for on_import in pending:
+            on_import()
+
+    def patch_function(self, owner: Any, name: str, wrap: Wrap) -> None:
+        """Wraps a function that is no hook of an area."""
+        self._replace(owner, name, wrap)
+
+    def undo(self) -> None:
+        """Puts back exactly what was there, newest first; a foreign wrapper over ours stays."""
+        self._undone = True
+        for reference, name, wrapper, original in reversed(self._patches):
+            owner = reference()
+            if owner is None or vars(owner).get(name) is not wrapper:
+                continue
+            if original is _MISSING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
+        self._patches.clear()
+
+    def _replace(self, owner: Any, name: str, wrap: Wrap) -> None:
+        own = vars(owner).get(name, _MISSING)
+        self._set(owner, name, wrap(_inherited(owner, name) if own is _MISSING else own, owner))
+
+    def _set(self, owner: Any, name: str, replacement: Any) -> None:
+        own = vars(owner).get(name, _MISSING)
+        setattr(owner, name, replacement)
+        self._patches.append((weakref.ref(owner), name, replacement, own))
+
+    def _wrap_overrides(self, base: type, name: str, wrap: Wrap) -> None:
+        """Wraps `name` in every class that implements it for a subclass of `base`.
+
+        Implementations may stand in mixins that are no subclasses of `base`, and classes
+        may be defined at any time: so the subclasses' whole resolution order is visited,
+        now and from `__init_subclass__`. `name` on `base` itself is abstract.
+        """
+        done: weakref.WeakSet[type] = weakref.WeakSet()
+
+        def visit(cls: type) -> None:
+            if self._undone:
+                return
+            for owner in cls.__mro__:
+                if owner in (base, object) or owner in done or name not in vars(owner):
+                    continue
+                done.add(owner)
+                if not getattr(vars(owner)[name], "__isabstractmethod__", False):
+                    self._replace(owner, name, wrap)
+
+        previous = vars(base).get("__init_subclass__", _MISSING)
+
+        def __init_subclass__(cls: type, **kwargs: Any) -> None:
+            if previous is _MISSING:
+                super(base, cls).__init_subclass__(**kwargs)
+            else:
+                previous.__get__(None, cls)(**kwargs)
+            try:
+                visit(cls)
+            except Exception as error:
+                failsafe.caught(self._health, f"{base.__module__}:{base.__name__}.{name}", error)
+
+        self._set(base, "__init_subclass__", classmethod(__init_subclass__))
+        for cls in _subclasses(base):
+            visit(cls)
+
+
+def resolve(module: ModuleType, path: str) -> tuple[Any, str]:
+    """The owner and the attribute name of `path` in `module`.
+
+    Raises:
+        MissingTarget: when the class or the attribute does not exist.
+    """
+    owner: Any = module
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = vars(owner).get(parent, _MISSING)
+        if owner is _MISSING:
+            raise MissingTarget(f"Victor has no {module.__name__}.{parent}")
+    if not _has(owner, name):
+        raise MissingTarget(f"Victor has no {module.__name__}.{path}")
+    return owner, name
+
+
+def _has(owner: Any, name: str) -> bool:
+    return any(name in vars(cls) for cls in _resolution_order(owner))
+
+
+def _inherited(owner: Any, name: str) -> Any:
+    return next(vars(cls)[name] for cls in _resolution_order(owner) if name in vars(cls))
+
+
+def _resolution_order(owner: Any) -> Iterable[Any]:
+    return owner.__mro__ if isinstance(owner, type) else (owner,)
+
+
+def _subclasses(base: type) -> Iterable[type]:
+    for cls in base.__subclasses__():
+        yield cls
+        yield from _subclasses(cls)
+
+
+def _importing(module: ModuleType) -> bool:
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))

@@ -1,0 +1,283 @@
+"""The OpenTelemetry SDK from the environment, when nobody else set one up.
+
+What we build is private and never becomes the global MeterProvider: that would refuse the
+application's own, and swallow its metrics.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import sys
+import threading
+import uuid
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from opentelemetry import metrics
+
+from victor_otel.health import Health
+from victor_otel.recorder import Recorder, is_placeholder
+from victor_otel.scope import default_interface
+from victor_otel.settings import (
+    EXIT_TIMEOUT,
+    OTEL_EXPORTER,
+    PROMETHEUS_PORT,
+    Settings,
+    SettingsError,
+)
+
+logger = logging.getLogger("victor_otel")
+
+_recorders: weakref.WeakKeyDictionary[metrics.MeterProvider, Recorder] = (
+    weakref.WeakKeyDictionary()
+)
+"""One recorder for each provider that is not ours: its instruments exist once."""
+
+
+@dataclass(kw_only=True)
+class Pipeline:
+    """Where the data goes. `owner`: application, victor-otel, or nobody (yet)."""
+
+    owner: str
+    recorder: Recorder
+    lifetime: str = "long"
+    endpoint: str | None = None
+    """The address that Prometheus scrapes."""
+    registry: Any = None
+    """The prometheus_client registry behind `endpoint`."""
+    exit_timeout: float = 1.0
+    readers: list[Any] = field(default_factory=list[Any])
+    exporters: list[Any] = field(default_factory=list[Any])
+    server: Any = None
+
+    def flush(self) -> None:
+        """The last export, bounded: a dead backend delays the exit by `exit_timeout` at most."""
+        if not self.exporters:
+            return
+        flush = threading.Thread(target=self._collect_all, name="victor-otel-flush", daemon=True)
+        flush.start()
+        flush.join(self.exit_timeout)
+        if flush.is_alive() or not all(exporter.delivered for exporter in self.exporters):
+            logger.warning(
+                "victor-otel: the last metrics could not be delivered within %g s (%s).",
+                self.exit_timeout,
+                EXIT_TIMEOUT.name,
+            )
+
+    def _collect_all(self) -> None:
+        for reader in self.readers:
+            reader.collect(timeout_millis=self.exit_timeout * 1000)
+
+    def abandon(self) -> None:
+        """In a forked child: the parent's socket must not stay open behind its back."""
+        if self.server is not None:
+            self.server.socket.close()
+
+
+def connect(health: Health, provider: metrics.MeterProvider | None = None) -> Pipeline:
+    """The pipeline for this process: the given provider, else the global one, else our own."""
+    if provider is None:
+        provider = metrics.get_meter_provider()
+        settings = _settings()
+        wanted = settings is not None and settings.exporters and not settings.config_file
+        if is_placeholder(provider) and wanted:
+            return _build(settings, health)  # pyright: ignore[reportArgumentType]
+    owner = "nobody" if is_placeholder(provider) else "application"
+    recorder = _recorders.get(provider)
+    if recorder is None:
+        recorder = _recorders[provider] = Recorder(provider, health)
+    return Pipeline(owner=owner, recorder=recorder)
+
+
+def after_fork() -> None:
+    """In a forked child the windows of the parent are not ours; the provider's totals stay."""
+    for recorder in _recorders.values():
+        recorder.restart()
+
+
+def _settings() -> Settings | None:
+    try:
+        return Settings.from_environment()
+    except SettingsError as error:
+        logger.warning("victor-otel: nothing is exported: %s.", error)
+        return None
+
+
+def lifetime(settings: Settings) -> str:
+    """`short` for a process that is over before anyone could scrape it, else `long`."""
+    if settings.lifetime != "auto":
+        return settings.lifetime
+    return "short" if is_one_shot(sys.argv) else "long"
+
+
+def is_one_shot(argv: list[str]) -> bool:
+    """Whether this is `victor run ...` or `victor chat MESSAGE`: one answer, then the end."""
+    if default_interface() != "cli":
+        return False
+    words = [word for word in argv[1:] if not word.startswith("-")]
+    return words[:1] == ["run"] or (words[:1] == ["chat"] and len(words) > 1)
+
+
+def _build(settings: Settings, health: Health) -> Pipeline:
+    from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+
+    built = Pipeline(
+        owner="victor-otel",
+        recorder=None,  # pyright: ignore[reportArgumentType]
+        lifetime=lifetime(settings),
+        exit_timeout=settings.exit_timeout,
+    )
+    for name in settings.exporters:
+        try:
+            if name == "prometheus":
+                _serve(built, settings, health)
+            else:
+                _push(built, name, settings, health)
+        except Exception as error:
+            logger.warning("victor-otel: exporter %r of %s: %s", name, OTEL_EXPORTER.name, error)
+    provider = MeterProvider(
+        built.readers,
+        resource=_resource(built.lifetime),
+        exemplar_filter=AlwaysOffExemplarFilter(),
+        shutdown_on_exit=False,
+    )
+    built.recorder = Recorder(provider, health, gauges=built.lifetime == "long")
+    return built
+
+
+def _serve(built: Pipeline, settings: Settings, health: Health) -> None:
+    if built.lifetime == "short":
+        logger.warning("victor-otel: a short-lived process serves no /metrics; push by OTLP.")
+        return
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    registry = CollectorRegistry()
+    host, port = settings.prometheus_host, settings.prometheus_port
+    try:
+        server, _ = start_http_server(port, host, registry)
+    except OSError as error:
+        health.endpoint_up = False
+        logger.warning(
+            "victor-otel: %s:%d cannot be served (%s), so Prometheus does not observe this "
+            "process. Set %s to another port (0 picks one), or push by OTLP, which suits "
+            "several processes on one machine: OTEL_EXPORTER_OTLP_ENDPOINT.",
+            host,
+            port,
+            error.strerror or error,
+            PROMETHEUS_PORT.name,
+        )
+        return
+    built.registry = registry
+    built.server = server
+    built.readers.append(PrometheusMetricReader(registry=registry, scope_info_enabled=False))
+    built.endpoint = f"http://{host}:{server.server_port}/metrics"
+    health.endpoint_up = True
+    if port == 0:
+        logger.warning("victor-otel: metrics are served at %s", built.endpoint)
+
+
+def _push(built: Pipeline, name: str, settings: Settings, health: Health) -> None:
+    from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+
+    exporter = _exporter(name, settings, built.lifetime)
+    if isinstance(exporter, MetricReader):
+        built.readers.append(exporter)
+        return
+    counted = counting(exporter, health)
+    built.exporters.append(counted)
+    built.readers.append(PeriodicExportingMetricReader(counted))
+
+
+def _exporter(name: str, settings: Settings, lifetime: str) -> Any:
+    if name == "console":
+        from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
+
+        return ConsoleMetricExporter(out=sys.stderr)
+    if name == "otlp":
+        name = f"otlp_proto_{'grpc' if settings.otlp_protocol == 'grpc' else 'http'}"
+    group = importlib.metadata.entry_points(group="opentelemetry_metrics_exporter", name=name)
+    for entry_point in group:
+        options: dict[str, Any] = {}
+        if lifetime == "short" and not settings.temporality:
+            options["preferred_temporality"] = _deltas()
+        return entry_point.load()(**options)
+    raise LookupError("no installed package provides it; known are prometheus, otlp, console, none")
+
+
+def _deltas() -> Mapping[type, Any]:
+    from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter
+    from opentelemetry.sdk.metrics.export import AggregationTemporality
+
+    return dict.fromkeys((Counter, Histogram, ObservableCounter), AggregationTemporality.DELTA)
+
+
+def counting(exporter: Any, health: Health) -> Any:
+    """`exporter`, with its failures counted; silent in a forked child, where it is the parent's."""
+    from opentelemetry.sdk.metrics import Counter
+    from opentelemetry.sdk.metrics.export import (
+        AggregationTemporality,
+        MetricExporter,
+        MetricExportResult,
+        MetricsData,
+    )
+
+    class CountingExporter(MetricExporter):
+        def __init__(self) -> None:
+            self.temporality = dict(exporter._preferred_temporality or {})
+            super().__init__(
+                preferred_temporality=self.temporality,
+                preferred_aggregation=exporter._preferred_aggregation,
+            )
+            self.delivered = True
+            self._pid = os.getpid()
+            self._said = False
+
+        def export(
+            self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+        ) -> MetricExportResult:
+            if os.getpid() != self._pid:
+                return MetricExportResult.SUCCESS
+            self.delivered = False
+            result = exporter.export(metrics_data, timeout_millis=timeout_millis, **kwargs)
+            self.delivered = result is MetricExportResult.SUCCESS
+            if not self.delivered:
+                self._failed()
+            return result
+
+        def _failed(self) -> None:
+            health.add_dropped_export()
+            delta = self.temporality.get(Counter) is AggregationTemporality.DELTA
+            if delta and not self._said:
+                self._said = True
+                logger.warning(
+                    "victor-otel: the backend did not accept a push of deltas. They need a "
+                    "Collector that accumulates (ours, collector/config.yaml); Prometheus's own "
+                    "OTLP receiver stores none."
+                )
+
+        def force_flush(self, timeout_millis: float = 10_000) -> bool:
+            return exporter.force_flush(timeout_millis)
+
+        def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+            exporter.shutdown(timeout_millis, **kwargs)
+
+    return CountingExporter()
+
+
+def _resource(lifetime: str) -> Any:
+    from opentelemetry.sdk.resources import Resource
+
+    resource = Resource.create()
+    ours: dict[str, str] = {}
+    if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
+        ours["service.name"] = "victor"
+    if lifetime == "short":
+        ours["victor.process.lifetime"] = "short"
+    elif "service.instance.id" not in resource.attributes:
+        ours["service.instance.id"] = str(uuid.uuid4())
+    return resource.merge(Resource(ours))

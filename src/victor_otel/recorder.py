@@ -1,0 +1,232 @@
+"""From a `Metric` to an OpenTelemetry instrument: label bounds, windows, zero siblings."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from victor_otel import failsafe
+from victor_otel.health import Health
+from victor_otel.spec import Kind, Label, Metric
+from victor_otel.version import __version__
+from victor_otel.windows import Window
+
+Points = Iterable[tuple[float, Mapping[str, str]]]
+Read = Callable[[], Points]
+
+MAX_LENGTH = 120
+"""Characters of a label value; longer ones are no names."""
+
+MAX_LABEL_SETS = 1800
+"""Label sets of one instrument. The SDK itself folds all beyond 2,000 into one point."""
+
+_WINDOWED = {Kind.RATIO: Window.ratio, Kind.RATE: Window.rate, Kind.LATEST: Window.last}
+_GAUGES = frozenset({Kind.GAUGE, Kind.UPDOWN, *_WINDOWED})
+
+
+class Bounds:
+    """The values in use of every label, shared by all metrics that carry it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[str, set[str]] = {}
+
+    def apply(self, label: Label, value: object) -> tuple[str, bool]:
+        """The value to record, and whether a cap (not a closed set) replaced the given one."""
+        if label.closed:
+            return (value, False) if value in label.values else (label.fallback, False)  # pyright: ignore[reportReturnType]
+        if not isinstance(value, str) or not value or len(value) > MAX_LENGTH:
+            return label.fallback, True
+        known = self._known.get(label.name)
+        if known is not None and value in known:
+            return value, False
+        with self._lock:
+            known = self._known.setdefault(label.name, set())
+            if len(known) < label.limit or value in known or value == label.fallback:
+                known.add(value)
+                return value, False
+        return label.fallback, True
+
+
+class Recorder:
+    """Records values of metrics into one MeterProvider; the `Record` that observers get.
+
+    It lives as long as the provider: a second instrumentation continues its totals. While
+    the provider is the API's placeholder nobody listens, and recording is left out.
+    """
+
+    def __init__(
+        self, provider: metrics.MeterProvider, health: Health, *, gauges: bool = True
+    ) -> None:
+        self._health = health
+        self._gauges = gauges
+        self._provider = provider
+        self._live = not is_placeholder(provider)
+        self._meter = provider.get_meter("victor_otel", __version__)
+        self._bounds = Bounds()
+        self._lock = threading.Lock()
+        self._instruments: dict[Metric, Callable[..., None]] = {}
+        self._sets: dict[Metric, dict[tuple[str, ...], dict[str, str]]] = {}
+        self._seen: set[tuple[Metric, tuple[str, ...]]] = set()
+        self._windows: dict[Metric, dict[tuple[str, ...], Window]] = {}
+        self._reads: dict[Metric, Read] = {}
+
+    def __call__(self, metric: Metric, value: float = 1, /, **labels: object) -> None:
+        if not (self._live or self._is_live()):
+            return
+        if metric.kind in _GAUGES and not self._gauges:
+            return
+        attributes = self._attributes(metric, labels)
+        if metric.kind in _WINDOWED:
+            self._window(metric, tuple(attributes.values())).add(float(value))
+            return
+        if metric.siblings:
+            self._create_siblings(metric, attributes)
+        self._instrument(metric)(value, attributes)
+
+    def declare(self, declared: Sequence[Metric], fed: Iterable[Metric] = ()) -> None:
+        """Creates what exists before its first value: windows' gauges, and counters at 0.
+
+        `fed` are the metrics whose hooks are bound; counters without open labels start at 0.
+        """
+        for metric in declared:
+            if metric.kind in _WINDOWED and self._gauges:
+                if metric.kind is Kind.RATE:
+                    self._window(metric, ())
+                self.observe(metric, lambda metric=metric: self._read_windows(metric))
+        for metric in fed:
+            if metric.starts_at_zero and metric not in self._reads:
+                for values in itertools.product(*(label.values for label in metric.labels)):
+                    self(metric, 0, **dict(zip(_names(metric.labels), values, strict=True)))
+
+    def observe(self, metric: Metric, read: Read) -> None:
+        """Has `read` asked at each collection; replaces an earlier `read` of the metric."""
+        if metric.kind in _GAUGES and not self._gauges:
+            return
+        known = metric in self._reads
+        self._reads[metric] = read
+        if not known:
+            create = {
+                Kind.COUNTER: self._meter.create_observable_counter,
+                Kind.UPDOWN: self._meter.create_observable_up_down_counter,
+            }.get(metric.kind, self._meter.create_observable_gauge)
+            create(
+                metric.name,
+                callbacks=[lambda options: self._collect(metric, options)],
+                unit=metric.unit,
+                description=metric.meaning,
+            )
+
+    def silence(self) -> None:
+        """Ends all readings; totals stay with the provider."""
+        for metric in self._reads:
+            self._reads[metric] = lambda: ()
+
+    def restart(self) -> None:
+        """In a forked child: empty windows, and locks that no other thread holds."""
+        self._lock = threading.Lock()
+        self._bounds = Bounds()
+        self._windows.clear()
+        self.silence()
+
+    def _is_live(self) -> bool:
+        """Whether the application has set a provider behind the placeholder since."""
+        self._live = not is_placeholder(metrics.get_meter_provider())
+        return self._live
+
+    def _collect(self, metric: Metric, _options: CallbackOptions) -> list[Observation]:
+        try:
+            failsafe.drain()
+            return [
+                Observation(value, self._attributes(metric, labels))
+                for value, labels in self._reads[metric]()
+            ]
+        except Exception as error:
+            failsafe.caught(self._health, metric.name, error)
+            return []
+
+    def _instrument(self, metric: Metric) -> Callable[..., None]:
+        instrument = self._instruments.get(metric)
+        if instrument is not None:
+            return instrument
+        with self._lock:
+            if metric.kind is Kind.HISTOGRAM:
+                created: Any = self._meter.create_histogram(
+                    metric.name,
+                    unit=metric.unit,
+                    description=metric.meaning,
+                    explicit_bucket_boundaries_advisory=metric.buckets,
+                ).record
+            else:
+                created = self._meter.create_counter(
+                    metric.name, unit=metric.unit, description=metric.meaning
+                ).add
+            return self._instruments.setdefault(metric, created)
+
+    def _attributes(self, metric: Metric, labels: Mapping[str, object]) -> dict[str, str]:
+        capped = False
+        values: list[str] = []
+        for label in metric.labels:
+            value, replaced = self._bounds.apply(label, labels.get(label.name))
+            capped = capped or replaced
+            values.append(value)
+        key = tuple(values)
+        sets = self._sets.setdefault(metric, {})
+        attributes = sets.get(key)
+        if attributes is None:
+            if len(sets) >= MAX_LABEL_SETS:
+                capped = True
+                key = tuple(
+                    value if label.closed else label.fallback
+                    for label, value in zip(metric.labels, values, strict=True)
+                )
+            attributes = sets.setdefault(key, dict(zip(_names(metric.labels), key, strict=True)))
+        if capped:
+            self._cap(metric)
+        return attributes
+
+    def _cap(self, metric: Metric) -> None:
+        if self._health.add_capped(metric.prometheus_name) == 1:
+            failsafe.logger.warning(
+                "victor-otel: a label of %s reached its bound; further values are recorded as "
+                "its fallback (victor_otel_labels_capped_total).",
+                metric.prometheus_name,
+            )
+
+    def _create_siblings(self, metric: Metric, attributes: dict[str, str]) -> None:
+        """A counter born above 0 loses its first increments to `increase()`."""
+        varied = _names(metric.siblings)
+        kept = tuple(value for name, value in attributes.items() if name not in varied)
+        if (metric, kept) in self._seen:
+            return
+        self._seen.add((metric, kept))
+        add = self._instrument(metric)
+        for values in itertools.product(*(label.values for label in metric.siblings)):
+            sibling = {**attributes, **dict(zip(varied, values, strict=True))}
+            add(0, self._attributes(metric, sibling))
+
+    def _window(self, metric: Metric, key: tuple[str, ...]) -> Window:
+        windows = self._windows.setdefault(metric, {})
+        window = windows.get(key)
+        return window if window is not None else windows.setdefault(key, Window())
+
+    def _read_windows(self, metric: Metric) -> Points:
+        read = _WINDOWED[metric.kind]
+        for key, window in list(self._windows.get(metric, {}).items()):
+            value = read(window)
+            if value is not None:
+                yield value, dict(zip(_names(metric.labels), key, strict=True))
+
+
+def _names(labels: Iterable[Label]) -> list[str]:
+    return [label.name for label in labels]
+
+
+def is_placeholder(provider: metrics.MeterProvider) -> bool:
+    """Whether `provider` is what the API gives as long as nobody has set one."""
+    return type(provider).__name__ == "_ProxyMeterProvider"
