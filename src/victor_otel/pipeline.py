@@ -21,7 +21,7 @@ from opentelemetry import metrics
 
 from victor_otel.health import Health
 from victor_otel.recorder import Recorder, is_placeholder
-from victor_otel.scope import default_interface
+from victor_otel.scope import CURRENT, ONE_SHOT, innermost
 from victor_otel.settings import (
     EXIT_TIMEOUT,
     OTEL_EXPORTER,
@@ -54,19 +54,24 @@ class Pipeline:
     exporters: list[Any] = field(default_factory=list[Any])
     server: Any = None
 
-    def flush(self) -> None:
-        """The last export, bounded: a dead backend delays the exit by `exit_timeout` at most."""
+    def flush(self) -> bool:
+        """The last export, bounded: a dead backend delays the exit by `exit_timeout` at most.
+
+        Returns whether everything was delivered.
+        """
         if not self.exporters:
-            return
+            return True
         flush = threading.Thread(target=self._collect_all, name="victor-otel-flush", daemon=True)
         flush.start()
         flush.join(self.exit_timeout)
-        if flush.is_alive() or not all(exporter.delivered for exporter in self.exporters):
+        delivered = not flush.is_alive() and all(one.delivered for one in self.exporters)
+        if not delivered:
             logger.warning(
                 "victor-otel: the last metrics could not be delivered within %g s (%s).",
                 self.exit_timeout,
                 EXIT_TIMEOUT.name,
             )
+        return delivered
 
     def _collect_all(self) -> None:
         for reader in self.readers:
@@ -111,15 +116,7 @@ def lifetime(settings: Settings) -> str:
     """`short` for a process that is over before anyone could scrape it, else `long`."""
     if settings.lifetime != "auto":
         return settings.lifetime
-    return "short" if is_one_shot(sys.argv) else "long"
-
-
-def is_one_shot(argv: list[str]) -> bool:
-    """Whether this is `victor run ...` or `victor chat MESSAGE`: one answer, then the end."""
-    if default_interface() != "cli":
-        return False
-    words = [word for word in argv[1:] if not word.startswith("-")]
-    return words[:1] == ["run"] or (words[:1] == ["chat"] and len(words) > 1)
+    return "short" if innermost(CURRENT.get(), ONE_SHOT) is not None else "long"
 
 
 def _build(settings: Settings, health: Health) -> Pipeline:
@@ -194,17 +191,17 @@ def _push(built: Pipeline, name: str, settings: Settings, health: Health) -> Non
 
 
 def _exporter(name: str, settings: Settings, lifetime: str) -> Any:
+    options: dict[str, Any] = {}
+    if lifetime == "short" and not settings.temporality:
+        options["preferred_temporality"] = _deltas()
     if name == "console":
         from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 
-        return ConsoleMetricExporter(out=sys.stderr)
+        return ConsoleMetricExporter(out=sys.stderr, **options)
     if name == "otlp":
         name = f"otlp_proto_{'grpc' if settings.otlp_protocol == 'grpc' else 'http'}"
     group = importlib.metadata.entry_points(group="opentelemetry_metrics_exporter", name=name)
     for entry_point in group:
-        options: dict[str, Any] = {}
-        if lifetime == "short" and not settings.temporality:
-            options["preferred_temporality"] = _deltas()
         return entry_point.load()(**options)
     raise LookupError("no installed package provides it; known are prometheus, otlp, console, none")
 

@@ -23,6 +23,10 @@ ACTIVATED: ContextVar[float | None] = ContextVar("victor_otel_activated", defaul
 """When the instrumentation was switched on, in the chain of calls in which that happened."""
 
 
+ONE_SHOT = Scope(name="one_shot", outermost=True)
+"""`victor run ...` and `victor chat MESSAGE`: one answer, then the process ends."""
+
+
 class Frame:
     """One entered function: its scope and level, and the logical call it belongs to."""
 

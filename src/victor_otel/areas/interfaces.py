@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from victor_otel import labels
+from victor_otel.scope import ONE_SHOT
 from victor_otel.shared import (
     ERRORS,
     FEATURES,
@@ -168,6 +169,7 @@ AREA = Area(
             observe=observe_mcp_client,
             feeds=(FEATURES,),
         ),
+        Hook(target="victor.ui.commands.chat:run_oneshot", scope=ONE_SHOT),
         Hook(target="victor.ui.tui.app:VictorTUIApp.run_async", interface="tui"),
     ),
 )

@@ -92,10 +92,16 @@ class Process:
             yield 100 * (now.io_wait - base.io_wait) / (now.moment - base.moment) / cpus, {}
 
     def _span(self) -> tuple[Sample | None, Sample]:
-        """The newest sample that is old enough to average over, and the newest of all."""
+        """The newest sample that is old enough to average over, and the newest of all.
+
+        A process younger than that averages over its life, once that is some seconds.
+        """
         now = self._sample()
         with self._lock:
             old = [s for s in self._samples if now.moment - s.moment >= MEAN_OVER_AT_LEAST]
+            first = self._samples[0]
+        if not old and now.moment - first.moment >= SAMPLE_EVERY:
+            return first, now
         return (old[-1] if old else None), now
 
     def _sample(self) -> Sample:

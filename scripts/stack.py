@@ -1,0 +1,213 @@
+"""The real Collector and Prometheus for tests and demos, without containers.
+
+    python scripts/stack.py                        # obtain all, print their paths
+    python scripts/stack.py collector prometheus   # only these
+
+A program on PATH is taken if it has exactly the version used here. Otherwise it is built
+once from its Go modules and kept under $VICTOR_OTEL_STACK_CACHE (~/.cache/victor-otel/stack).
+Standard library only: this runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MANIFEST = Path(__file__).resolve().parent.parent / "collector" / "builder.yaml"
+COLLECTOR_BUILDER = "go.opentelemetry.io/collector/cmd/builder"
+PROMETHEUS_MODULE = "github.com/prometheus/prometheus"
+PROMETHEUS_VERSION = "3.16.0"
+# The module of release 3.X.Y is tagged v0.3XX.Y.
+PROMETHEUS_TAG = "v0.316.0"
+# Leaves out the discovery of cloud machines and the SDKs it pulls in; static targets, files,
+# HTTP and DNS stay.
+PROMETHEUS_TAGS = "remove_all_sd,enable_dns_sd"
+
+
+class StackError(Exception):
+    """A program can neither be found nor built; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """One build and the programs that come out of it."""
+
+    programs: tuple[str, ...]
+    version: str
+    recipe: str  # everything that changes the outcome, for the name of the cache folder
+    run: Callable[[Path, Path], None]  # (scratch folder, folder for the programs)
+
+    @property
+    def folder(self) -> Path:
+        """Where the programs are kept; another recipe has another folder."""
+        identity = f"{self.recipe}\n{platform.system()}\n{platform.machine()}"
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        return _cache() / f"{self.programs[0]}-{self.version}-{digest}"
+
+
+def _collector() -> Build:
+    manifest = MANIFEST.read_text(encoding="utf-8")
+    match = re.search(r"^  version: (\S+)$", manifest, re.MULTILINE)
+    if match is None:
+        raise StackError(f"{MANIFEST} states no dist.version")
+    version = match[1]
+
+    def run(scratch: Path, output: Path) -> None:
+        # Generate only: the builder would go on to `go mod tidy`, which downloads what nothing
+        # but the tests of the components needs. `go build` resolves the rest.
+        builder = f"{COLLECTOR_BUILDER}@v{version}"
+        _go(
+            "run",
+            builder,
+            "--skip-compilation",
+            "--skip-get-modules",
+            f"--config={MANIFEST}",
+            cwd=scratch,
+        )
+        sources = next(scratch.glob("*/go.mod")).parent
+        _go(
+            "build",
+            "-mod=mod",
+            "-trimpath",
+            "-ldflags=-s -w",
+            "-o",
+            str(output / "victor-otel-collector"),
+            cwd=sources,
+        )
+
+    return Build(programs=("victor-otel-collector",), version=version, recipe=manifest, run=run)
+
+
+def _prometheus() -> Build:
+    # Without this the binary would not know its version.
+    ldflags = f"-s -w -X github.com/prometheus/common/version.Version={PROMETHEUS_VERSION}"
+    programs = ("prometheus", "promtool")
+
+    def run(scratch: Path, output: Path) -> None:
+        packages = [f"{PROMETHEUS_MODULE}/cmd/{program}@{PROMETHEUS_TAG}" for program in programs]
+        flags = ["-trimpath", f"-tags={PROMETHEUS_TAGS}", f"-ldflags={ldflags}"]
+        _go("install", *flags, *packages, cwd=scratch, GOBIN=str(output))
+
+    recipe = f"{PROMETHEUS_TAG}\n{PROMETHEUS_TAGS}\n{ldflags}"
+    return Build(programs=programs, version=PROMETHEUS_VERSION, recipe=recipe, run=run)
+
+
+# The name that callers use -> the program, and the build it comes from.
+STACK: dict[str, tuple[str, Callable[[], Build]]] = {
+    "collector": ("victor-otel-collector", _collector),
+    "prometheus": ("prometheus", _prometheus),
+    "promtool": ("promtool", _prometheus),
+}
+
+
+def obtain(name: str) -> Path:
+    """Return the path of the program called `name`, one of STACK; build it if need be."""
+    program, make = STACK[name]
+    build = make()
+    installed = shutil.which(program)
+    if installed is not None and _version(installed) == build.version:
+        return Path(installed)
+    with _lock(build.folder):
+        if not build.folder.is_dir():
+            _build(build)
+    return build.folder / program
+
+
+def _build(build: Build) -> None:
+    if shutil.which("go") is None:
+        wanted = f"{' and '.join(build.programs)} {build.version}"
+        raise StackError(f"go is missing: install Go (https://go.dev/dl), or put {wanted} on PATH")
+    print(
+        f"building {', '.join(build.programs)} {build.version}: takes minutes, once",
+        file=sys.stderr,
+    )
+    # Beside its final place, so that the rename is atomic: an aborted build leaves no half of one.
+    with tempfile.TemporaryDirectory(dir=build.folder.parent, prefix=".build-") as temporary:
+        scratch, output = Path(temporary, "sources"), Path(temporary, "programs")
+        scratch.mkdir()
+        output.mkdir()
+        build.run(scratch, output)
+        output.rename(build.folder)
+
+
+def _go(*arguments: str, cwd: Path, **environment: str) -> None:
+    # No C compiler needed, and no workspace around us interferes.
+    settings = {"CGO_ENABLED": "0", "GOWORK": "off"}
+    result = subprocess.run(
+        ["go", *arguments],
+        cwd=cwd,
+        env={**os.environ, **settings, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        tail = "\n".join(result.stdout.splitlines()[-20:])
+        raise StackError(f"go {' '.join(arguments)} failed:\n{tail}")
+
+
+def _version(program: str) -> str | None:
+    try:
+        result = subprocess.run(
+            [program, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r"version v?(\S+)", result.stdout)
+    return match[1] if match else None
+
+
+def _cache() -> Path:
+    configured = os.environ.get("VICTOR_OTEL_STACK_CACHE") or "~/.cache/victor-otel/stack"
+    # Absolute, since go runs in another folder.
+    return Path(configured).expanduser().resolve()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Two callers at once must not build twice; the kernel releases the lock of a killed one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{folder}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> int:
+    """Print the path of each program that the command line names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="|".join(STACK), help="default: all")
+    names: list[str] = parser.parse_args().names or list(STACK)
+    unknown = [name for name in names if name not in STACK]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(STACK)}")
+    try:
+        for name in names:
+            print(obtain(name), flush=True)
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Python programs in processes of their own, where what is global can be tested."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_OURS = ("OTEL_", "VICTOR_")
+
+
+AGENT = """
+import asyncio, json, logging, sys, urllib.request
+logging.basicConfig(level=logging.WARNING)
+from victor_otel.demo.sandbox import sandbox
+from victor_otel.demo.model import ScriptedModel
+from victor_otel.demo.script import Script, Step
+
+async def use(url, prompt="Say hi."):
+    from victor.framework import Agent
+    from victor.framework.session_config import ProviderOverrideConfig, SessionConfig
+    override = ProviderOverrideConfig(provider="openai", model="m", endpoint=url)
+    agent = await Agent.create(session_config=SessionConfig(provider_override=override))
+    await agent.run(prompt)
+    await agent.close()
+
+def work():
+    with sandbox(), ScriptedModel({"m": Script([Step("Hi.")])}) as model:
+        asyncio.run(use(model.url))
+
+def memory_provider():
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    reader = InMemoryMetricReader()
+    return MeterProvider([reader]), reader
+
+def counts(reader):
+    data = reader.get_metrics_data()
+    return {
+        metric.name: sum(getattr(point, "count", getattr(point, "value", 0)) for point in metric.data.data_points)
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+
+def scraped():
+    from victor_otel import instrumentation
+    from prometheus_client.parser import text_string_to_metric_families
+    endpoint = instrumentation.current().pipeline.endpoint
+    text = urllib.request.urlopen(endpoint).read().decode()
+    values = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            values[sample.name] = values.get(sample.name, 0) + sample.value
+    return values
+"""
+"""What programs share: `work()` is one turn of one real agent."""
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without anything that configures us, plus `variables`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    return {**kept, "PYTHONPATH": os.getcwd(), **variables}
+
+
+def run(program: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs `program`; a failure shows what it wrote."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(**variables),
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done
+
+
+def answer(program: str, *arguments: str, **variables: str) -> Any:
+    """What `program` printed last, as JSON."""
+    return json.loads(run(program, *arguments, **variables).stdout.splitlines()[-1])
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """A port that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]

@@ -1,0 +1,283 @@
+"""The real Collector and Prometheus as context managers, on free loopback ports."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.error import HTTPError
+from urllib.parse import urlencode, urlsplit
+from urllib.request import ProxyHandler, build_opener
+
+from prometheus_client.parser import text_string_to_metric_families
+
+ROOT = Path(__file__).resolve().parents[2]
+COLLECTOR_CONFIG = ROOT / "collector" / "config.yaml"
+HOST = "127.0.0.1"
+# Loopback is reached directly, whatever proxy the environment names.
+_DIRECT = build_opener(ProxyHandler({}))
+
+Labels = frozenset[tuple[str, str]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collector:
+    """A running Collector: `otlp_http` is what OTEL_EXPORTER_OTLP_ENDPOINT takes."""
+
+    otlp_http: str
+    otlp_grpc: str
+    long_metrics: str
+    short_metrics: str
+    health: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prometheus:
+    """A running Prometheus; `otlp_metrics` is the URL that takes OTLP over HTTP."""
+
+    url: str
+    otlp_metrics: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@contextmanager
+def collector(
+    config_path: Path = COLLECTOR_CONFIG,
+    *,
+    environment: Mapping[str, str] | None = None,
+    settings: Iterable[str] = (),
+    timeout: float = 30,
+) -> Iterator[Collector]:
+    """Run the Collector.
+
+    `environment` fills the ${env:...} of the configuration: it may fix ports, for a Collector
+    that comes back. `settings` override single values of it, for instance
+    "exporters::prometheus/long::metric_expiration=2s".
+    """
+    names = ("GRPC", "HTTP", "LONG", "SHORT", "HEALTH")
+    variables = [f"VICTOR_COLLECTOR_{name}_PORT" for name in names]
+    ports = map(str, _free_ports(len(variables)))
+    filled = {
+        "VICTOR_COLLECTOR_HOST": HOST,
+        **dict(zip(variables, ports, strict=True)),
+        **(environment or {}),
+    }
+    grpc, http, long, short, health = (f"http://{HOST}:{filled[name]}" for name in variables)
+    command = [
+        program("collector"),
+        f"--config={config_path}",
+        *(f"--set={setting}" for setting in settings),
+    ]
+    with (
+        tempfile.TemporaryDirectory(prefix="collector-") as folder,
+        _running(command, Path(folder), health, timeout, filled) as (process, log),
+    ):
+        yield Collector(
+            otlp_http=http,
+            otlp_grpc=grpc,
+            long_metrics=f"{long}/metrics",
+            short_metrics=f"{short}/metrics",
+            health=health,
+            process=process,
+            log=log,
+        )
+
+
+@contextmanager
+def prometheus(targets: Iterable[str] = (), *, timeout: float = 30) -> Iterator[Prometheus]:
+    """Run Prometheus, which takes OTLP and scrapes `targets` each second.
+
+    A target is host:port, or the URL of a /metrics page.
+    """
+    hosts = [urlsplit(target).netloc or target for target in targets]
+    config = {
+        "global": {
+            "scrape_interval": "1s",
+            "scrape_timeout": "1s",
+            "evaluation_interval": "1s",
+        },
+        "scrape_configs": [
+            # The Collector's series carry job and instance of the process that they come from.
+            {
+                "job_name": "scraped",
+                "honor_labels": True,
+                "static_configs": [{"targets": hosts}],
+            },
+        ],
+        # The defaults, stated because names and labels equal to the Collector's depend on them.
+        "otlp": {
+            "translation_strategy": "UnderscoreEscapingWithSuffixes",
+            "promote_scope_metadata": False,
+        },
+    }
+    (port,) = _free_ports(1)
+    url = f"http://{HOST}:{port}"
+    with tempfile.TemporaryDirectory(prefix="prometheus-") as temporary:
+        folder = Path(temporary)
+        config_path = folder / "prometheus.yml"
+        config_path.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+        command = [
+            program("prometheus"),
+            f"--config.file={config_path}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address={HOST}:{port}",
+            "--web.enable-otlp-receiver",
+        ]
+        with _running(command, folder, f"{url}/-/ready", timeout) as (process, log):
+            otlp = f"{url}/api/v1/otlp/v1/metrics"
+            yield Prometheus(url=url, otlp_metrics=otlp, process=process, log=log)
+
+
+def query(prometheus_url: str, promql: str) -> list[tuple[dict[str, str], float]]:
+    """Return the instant vector (or scalar, without labels) that `promql` gives now."""
+    answer = json.loads(_get(f"{prometheus_url}/api/v1/query?{urlencode({'query': promql})}"))
+    data: dict[str, Any] = answer["data"]
+    if data["resultType"] == "scalar":
+        return [({}, float(data["result"][1]))]
+    if data["resultType"] != "vector":
+        raise ValueError(f"{promql} gives a {data['resultType']}, not an instant vector")
+    return [(item["metric"], float(item["value"][1])) for item in data["result"]]
+
+
+def series(prometheus_url: str, match: str) -> dict[Labels, float]:
+    """Return the current value of each series that `match` selects, by its labels and __name__."""
+    return {frozenset(labels.items()): value for labels, value in query(prometheus_url, match)}
+
+
+def exposition(url: str, *, without: Collection[str] = ()) -> dict[tuple[str, Labels], float]:
+    """Return the samples of a /metrics page by name and labels, less the labels in `without`."""
+    samples: dict[tuple[str, Labels], float] = {}
+    for family in text_string_to_metric_families(_get(url)):
+        for sample in family.samples:
+            labels = frozenset(
+                (key, value) for key, value in sample.labels.items() if key not in without
+            )
+            if (sample.name, labels) in samples:
+                raise ValueError(f"{sample.name} {dict(labels)} is not unique in {url}")
+            samples[sample.name, labels] = sample.value
+    return samples
+
+
+def wait_until(fn: Callable[[], T], timeout: float = 30, *, interval: float = 0.05) -> T:
+    """Return the first true result of `fn`; at the deadline, fail and show the last one."""
+    deadline = time.monotonic() + timeout
+    while True:
+        error: Exception | None = None
+        result: T | None = None
+        try:
+            result = fn()
+        except (AssertionError, LookupError, OSError) as caught:
+            error = caught
+        if result:
+            return result
+        if time.monotonic() >= deadline:
+            last = repr(error) if error else repr(result)
+            raise AssertionError(f"not within {timeout} s; last: {last[:2000]}") from error
+        time.sleep(interval)
+
+
+@cache
+def program(name: str) -> str:
+    """Return the path of a program of the stack; by running it, since scripts/ is no package."""
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "stack.py"), name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise RuntimeError(result.stderr.strip())
+    return result.stdout.strip()
+
+
+@contextmanager
+def _running(
+    command: Sequence[str],
+    folder: Path,
+    ready: str,
+    timeout: float,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    log = folder / "log.txt"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    started = False
+    try:
+        wait_until(lambda: process.poll() is not None or _answers(ready), timeout)
+        if process.poll() is not None:
+            raise RuntimeError("died before it was ready")
+        started = True
+        yield process, log
+        # A negative status is a signal: then a test has ended it on purpose.
+        if (status := process.poll()) is not None and status >= 0:
+            raise RuntimeError("died during the test")
+    except BaseException as error:
+        # The log goes away with the folder, and is the only trace of what went wrong in there.
+        if not started or process.poll() is not None:
+            error.add_note(_last_lines(process, log))
+        raise
+    finally:
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes], patience: float = 10) -> None:
+    process.terminate()
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _last_lines(process: subprocess.Popen[bytes], log: Path, count: int = 20) -> str:
+    status = process.poll()
+    state = "is running" if status is None else f"ended with status {status}"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
+    return "\n".join((f"{process.args} {state}; its last lines:", *lines))
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free now; held until all are known, or one could come twice."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _get(url: str, timeout: float = 5) -> str:
+    try:
+        with _DIRECT.open(url, timeout=timeout) as response:
+            return response.read().decode("utf-8")
+    except HTTPError as error:
+        # Where Prometheus says what is wrong with a query.
+        error.add_note(error.read().decode("utf-8", errors="replace"))
+        raise
+
+
+def _answers(url: str) -> bool:
+    try:
+        _get(url, timeout=1)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,226 @@
+"""Every way to switch the instrumentation on, alone and together."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.processes import AGENT, answer, free_port, run
+
+CORE = {
+    "victor_initialization_duration_seconds_count": 1,
+    "victor_chat_request_duration_seconds_count": 1,
+    "victor_requests_total": 1,
+    "victor_user_sessions_total": 1,
+    "victor_session_duration_seconds_count": 1,
+}
+SERVE = {"VICTOR_PROMETHEUS_ENABLED": "true", "VICTOR_PROMETHEUS_PORT": "0"}
+
+
+def test_the_plugin_alone_covers_even_the_creation_that_loads_it() -> None:
+    values = answer(AGENT + "work(); print(json.dumps(scraped()))", **SERVE)
+    assert {name: values[name] for name in CORE} == CORE
+
+
+def test_all_doors_at_once_count_once() -> None:
+    values = answer(
+        AGENT
+        + """
+import victor_otel
+victor_otel.start(); victor_otel.start()
+victor_otel.VictorInstrumentor().instrument()
+work(); print(json.dumps(scraped()))
+""",
+        **SERVE,
+    )
+    assert {name: values[name] for name in CORE} == CORE
+
+
+def test_a_provider_set_before_us_is_used_and_nothing_is_built() -> None:
+    found = answer(
+        AGENT
+        + """
+from opentelemetry import metrics
+provider, reader = memory_provider()
+metrics.set_meter_provider(provider)
+work()
+from victor_otel import instrumentation
+pipeline = instrumentation.current().pipeline
+print(json.dumps([pipeline.owner, pipeline.endpoint, counts(reader)["victor.requests"]]))
+""",
+        **SERVE,
+    )
+    assert found == ["application", None, 1]
+
+
+def test_a_provider_set_after_us_receives_everything_from_then_on() -> None:
+    found = answer(
+        AGENT
+        + """
+from opentelemetry import metrics
+work()
+provider, reader = memory_provider()
+metrics.set_meter_provider(provider)
+work()
+values = counts(reader)
+print(json.dumps([values["victor.requests"], values["victor.requests_in_flight"], values["victor.memory.limit"] > 0]))
+"""
+    )
+    assert found == [1, 0, True]
+
+
+def test_a_private_provider_is_not_the_global_one_and_stays() -> None:
+    found = answer(
+        AGENT
+        + """
+from opentelemetry import metrics
+work()
+provider, reader = memory_provider()
+metrics.set_meter_provider(provider)
+work()
+print(json.dumps([metrics.get_meter_provider() is provider, counts(reader), scraped()["victor_requests_total"]]))
+""",
+        **SERVE,
+    )
+    assert found == [True, {}, 2]
+
+
+def test_nothing_set_starts_no_thread_no_socket_and_imports_no_sdk() -> None:
+    found = answer(
+        AGENT
+        + """
+import socket, threading, traceback
+sdk = []
+class Watch:
+    # Victor imports the tracing SDK by itself; the question is what we import.
+    def find_spec(self, name, path=None, target=None):
+        heavy = name.startswith(("opentelemetry.sdk", "opentelemetry.exporter", "prometheus_client"))
+        if heavy and any("victor_otel" in f.filename and "demo" not in f.filename for f in traceback.extract_stack()[-8:]):
+            sdk.append(name)
+sys.meta_path.insert(0, Watch())
+served = []
+listen = socket.socket.listen
+socket.socket.listen = lambda self, *a: (served.append(self.getsockname()), listen(self, *a))[1]
+with sandbox(), ScriptedModel({"m": Script([Step("Hi.")])}) as model:
+    served.clear()
+    asyncio.run(use(model.url))
+ours = [t.name for t in threading.enumerate() if "otel" in t.name.lower()]
+from victor_otel import instrumentation
+print(json.dumps([served, ours, sdk, instrumentation.current().pipeline.owner]))
+"""
+    )
+    assert found == [[], [], [], "nobody"]
+
+
+@pytest.mark.parametrize("command", [["--version"], ["--help"], ["otel", "--help"]])
+def test_commands_that_do_no_work_open_nothing(command: list[str]) -> None:
+    port = free_port()
+    found = answer(
+        """
+import json, sys
+sys.argv[0] = "victor"
+from victor_otel.demo.sandbox import sandbox
+with sandbox():
+    from victor.ui.cli import app
+    try:
+        app()
+    except SystemExit:
+        pass
+    from victor_otel import instrumentation
+    print()
+    print(json.dumps([instrumentation.current() is not None, instrumentation.current().pipeline]))
+""",
+        *command,
+        VICTOR_PROMETHEUS_ENABLED="true",
+        VICTOR_PROMETHEUS_PORT=str(port),
+    )
+    assert found == [True, None]
+
+
+def test_the_api_server_as_the_first_call_is_covered() -> None:
+    values = answer(
+        AGENT
+        + """
+import httpx
+async def serve():
+    from victor.integrations.api.fastapi_server import create_fastapi_app
+    app = create_fastapi_app()
+    async with app.router.lifespan_context(app):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t") as client:
+            await client.get("/health")
+            await client.get("/no-such-page")
+            await client.request("OPTIONS", "/chat")
+with sandbox():
+    asyncio.run(serve())
+from victor_otel import instrumentation
+from prometheus_client.parser import text_string_to_metric_families
+text = urllib.request.urlopen(instrumentation.current().pipeline.endpoint).read().decode()
+found = sorted(
+    [*(sample.labels[name] for name in ("endpoint", "method", "interface", "status") if name in sample.labels), sample.value]
+    for family in text_string_to_metric_families(text) for sample in family.samples
+    if sample.name in ("victor_request_duration_seconds_count", "victor_requests_total") and sample.value
+)
+print(json.dumps(found))
+""",
+        **SERVE,
+    )
+    assert values == [
+        ["/chat", "OPTIONS", "405", 1],
+        ["/health", "GET", "200", 1],
+        ["api", "rejected", 1],
+        ["unmatched", "GET", "404", 1],
+    ]
+
+
+def test_a_taken_port_is_one_warning_a_metric_and_no_exception() -> None:
+    done = run(
+        AGENT
+        + """
+import socket, os
+taken = socket.create_server(("127.0.0.1", 0))
+os.environ["VICTOR_PROMETHEUS_PORT"] = str(taken.getsockname()[1])
+work()
+from victor_otel import instrumentation
+print(json.dumps([instrumentation.current().health.endpoint_up, taken.getsockname()[1]]))
+""",
+        VICTOR_PROMETHEUS_ENABLED="true",
+    )
+    up, port = json.loads(done.stdout.splitlines()[-1])
+    assert up is False
+    warnings = [line for line in done.stderr.splitlines() if "cannot be served" in line]
+    assert len(warnings) == 1
+    assert f":{port} " in warnings[0]
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in warnings[0]
+
+
+def test_without_victor_starting_is_harmless() -> None:
+    found = answer(
+        """
+import json, sys
+sys.modules["victor"] = None
+import victor_otel
+from victor_otel import instrumentation
+victor_otel.start()
+victor_otel.VictorInstrumentor().instrument()
+print(json.dumps(sorted(set(instrumentation.current().health.hooks.values()))))
+"""
+    )
+    assert found == ["waiting"]
+
+
+def test_a_setting_that_cannot_be_understood_exports_nothing_and_says_what_to_set() -> None:
+    done = run(AGENT + "work()", VICTOR_PROMETHEUS_ENABLED="maybe")
+    assert "VICTOR_PROMETHEUS_ENABLED is 'maybe'; set it to true or false" in done.stderr
+
+
+def test_importing_the_plugin_costs_less_than_30_ms_beyond_victor() -> None:
+    done = run(
+        """
+import subprocess, sys
+program = "import victor.core.plugins.registry; import victor_otel.plugin"
+print(subprocess.run([sys.executable, "-X", "importtime", "-c", program], capture_output=True, text=True, check=True).stderr)
+"""
+    )
+    line = next(line for line in done.stdout.splitlines() if line.endswith(" victor_otel.plugin"))
+    assert int(line.split("|")[1]) < 30_000

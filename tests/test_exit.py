@@ -1,0 +1,158 @@
+"""The end of a process: what is still open is recorded and delivered, and nothing hangs."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.processes import AGENT, answer, free_port, run, silent_server
+
+TIMED = (
+    AGENT
+    + """
+import atexit, time
+marks = []
+atexit.register(lambda: print("exit took", round(time.perf_counter() - marks[0], 2), file=sys.stderr))
+work()
+marks.append(time.perf_counter())
+"""
+)
+
+
+def exit_seconds(stderr: str) -> float:
+    found = re.search(r"exit took ([\d.]+)", stderr)
+    assert found is not None, stderr
+    return float(found[1])
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_refusing_backend_delays_the_exit_by_the_bound_at_most(protocol: str) -> None:
+    endpoint = f"http://127.0.0.1:{free_port()}"
+    done = run(TIMED, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_EXPORTER_OTLP_PROTOCOL=protocol)
+    assert exit_seconds(done.stderr) < 1.5
+    assert done.stderr.count("could not be delivered") == 1
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_silent_backend_delays_the_exit_by_the_bound_at_most(protocol: str) -> None:
+    with silent_server() as port:
+        done = run(
+            TIMED,
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
+            OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+            VICTOR_OTEL_EXIT_TIMEOUT="0.5",
+        )
+    assert exit_seconds(done.stderr) < 1.0
+    assert done.stderr.count("could not be delivered") == 1
+
+
+def test_the_console_exporter_writes_to_stderr_and_open_sessions_end_with_the_process() -> None:
+    done = run(
+        AGENT
+        + """
+async def leave_open(url):
+    from victor.framework import Agent
+    from victor.framework.session_config import ProviderOverrideConfig, SessionConfig
+    override = ProviderOverrideConfig(provider="openai", model="m", endpoint=url)
+    agent = await Agent.create(session_config=SessionConfig(provider_override=override))
+    await agent.run("Say hi.")
+    return agent
+with sandbox(), ScriptedModel({"m": Script([Step("Hi.")])}) as model:
+    kept = asyncio.run(leave_open(model.url))
+""",
+        OTEL_METRICS_EXPORTER="console",
+    )
+    assert done.stdout == ""
+    text = done.stderr[done.stderr.index('{\n    "resource_metrics"') :]
+    exported, _ = json.JSONDecoder().raw_decode(text)
+    metrics = {
+        metric["name"]: metric["data"]["data_points"]
+        for scope in exported["resource_metrics"][0]["scope_metrics"]
+        for metric in scope["metrics"]
+    }
+    assert [point["count"] for point in metrics["victor.session.duration"]] == [1]
+    assert [point["sum"] for point in metrics["victor.requests_per_user"]] == [1]
+
+
+def test_an_agent_dropped_unclosed_ends_its_session_outside_of_the_finalizer() -> None:
+    found = answer(
+        AGENT
+        + """
+import gc
+import victor_otel
+provider, reader = memory_provider()
+victor_otel.start(provider)
+async def drop(url):
+    from victor.framework import Agent
+    from victor.framework.session_config import ProviderOverrideConfig, SessionConfig
+    override = ProviderOverrideConfig(provider="openai", model="m", endpoint=url)
+    await Agent.create(session_config=SessionConfig(provider_override=override))
+    gc.collect()
+with sandbox(), ScriptedModel({"m": Script([Step("Hi.")])}) as model:
+    asyncio.run(drop(model.url))
+values = counts(reader)
+print(json.dumps([values["victor.user.sessions"], values["victor.session.duration"]]))
+"""
+    )
+    assert found == [1, 1]
+
+
+def test_a_forked_child_starts_empty_and_does_not_hold_the_parents_port() -> None:
+    found = answer(
+        AGENT
+        + """
+import os
+from victor.providers.base import BaseProvider, CompletionResponse
+class Own(BaseProvider):  # Victor's own transport does not survive a fork
+    name = "own"
+    async def chat(self, messages, *, model, **kwargs):
+        return CompletionResponse(content="hi", role="assistant", model=model)
+    async def stream(self, messages, *, model, **kwargs):
+        yield None
+    async def close(self): ...
+work()
+asyncio.run(Own().chat([], model="m"))
+from victor_otel import instrumentation
+parent = instrumentation.current().pipeline
+reader, writer = os.pipe()
+child = os.fork()
+if child == 0:
+    asyncio.run(Own().chat([], model="m"))
+    values = scraped()
+    told = [
+        instrumentation.current().pipeline.endpoint != parent.endpoint,
+        parent.server.socket.fileno(),
+        values["victor_requests_total"],
+        values["victor_request_rate"],
+        values["victor_provider_latency_seconds_count"],
+    ]
+    os.write(writer, json.dumps(told).encode())
+    os._exit(0)
+os.waitpid(child, 0)
+told = json.loads(os.read(reader, 10_000))
+print(json.dumps([told, scraped()["victor_requests_total"]]))
+""",
+        VICTOR_PROMETHEUS_ENABLED="true",
+        VICTOR_PROMETHEUS_PORT="0",
+    )
+    assert found == [[True, -1, 0, 0, 1], 1]
+
+
+def test_a_short_process_pushes_deltas_without_gauges_and_serves_nothing() -> None:
+    done = run(
+        AGENT + "work()",
+        OTEL_METRICS_EXPORTER="console,prometheus",
+        VICTOR_OTEL_LIFETIME="short",
+        OTEL_EXPORTER_PROMETHEUS_PORT="0",
+    )
+    assert done.stderr.count("a short-lived process serves no /metrics") == 1
+    text = done.stderr[done.stderr.index('{\n    "resource_metrics"') :]
+    exported, _ = json.JSONDecoder().raw_decode(text)
+    resource = exported["resource_metrics"][0]
+    assert resource["resource"]["attributes"]["victor.process.lifetime"] == "short"
+    data = [metric["data"] for scope in resource["scope_metrics"] for metric in scope["metrics"]]
+    assert data
+    assert {points.get("aggregation_temporality") for points in data} == {1}
+    assert all(points.get("is_monotonic", True) for points in data)

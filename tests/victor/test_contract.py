@@ -1,0 +1,109 @@
+"""Every hook against the installed Victor: it resolves, has the kind we wrap, and is put back."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from victor_otel import catalog, instrumentation
+from victor_otel.health import victor_version
+from victor_otel.patching import resolve
+
+TARGETS = sorted(instrumentation.hooks_by_target(victor_version()))
+
+
+def owner_and_name(target: str) -> tuple[Any, str]:
+    module, _, path = target.partition(":")
+    return resolve(importlib.import_module(module), path)
+
+
+def hooks(target: str) -> list[Any]:
+    return instrumentation.hooks_by_target(victor_version())[target]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_hook_resolves_and_is_of_the_kind_that_is_wrapped(target: str) -> None:
+    owner, name = owner_and_name(target)
+    function = inspect.getattr_static(owner, name)
+    function = getattr(function, "__func__", function)
+    streams = [hook for hook in hooks(target) if hook.stream is not None]
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        assert streams, f"{target} is a generator: declare `stream`"
+    elif streams:
+        assert all(hook.overrides for hook in streams) or not inspect.iscoroutinefunction(function)
+    if any(hook.asgi for hook in hooks(target)):
+        assert not inspect.iscoroutinefunction(function)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_hook_binds_and_uninstrument_leaves_the_dictionary_as_it_was(target: str) -> None:
+    owner, name = owner_and_name(target)
+    before = dict(vars(owner))
+    on = instrumentation.activate()
+    assert on.health.hooks[target] == "bound"
+    if not any(hook.overrides for hook in hooks(target)):
+        assert vars(owner)[name] is not before.get(name)
+    instrumentation.deactivate()
+    assert dict(vars(owner)) == before
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_wrapped_function_looks_like_the_original(target: str) -> None:
+    owner, name = owner_and_name(target)
+    plain = getattr(owner, name)
+    signature = inspect.signature(plain)
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.ismethod)
+    before = [kind(plain) for kind in kinds]
+    instrumentation.activate()
+    wrapped = getattr(owner, name)
+    assert inspect.signature(wrapped) == signature
+    assert [kind(wrapped) for kind in kinds] == before
+    assert wrapped.__qualname__ == plain.__qualname__
+    assert wrapped.__doc__ == plain.__doc__
+
+
+def test_every_metric_is_fed_by_a_hook_or_a_reading() -> None:
+    fed = {metric for hook in catalog.HOOKS for metric in hook.feeds}
+    fed |= {metric for area in catalog.AREAS for follow in area.follows for metric in follow.feeds}
+    fed |= {reading.metric for area in catalog.AREAS for reading in area.readings}
+    fed |= {hook.scope.in_flight for hook in catalog.HOOKS if hook.scope and hook.scope.in_flight}
+    assert set(catalog.METRICS) == fed
+
+
+def test_names_are_unique_and_buckets_are_floats_in_order() -> None:
+    names = [metric.prometheus_name for metric in catalog.METRICS]
+    assert len(names) == len(set(names))
+    for metric in catalog.METRICS:
+        assert list(metric.buckets) == sorted(set(metric.buckets))
+        assert all(isinstance(bound, float) for bound in metric.buckets)
+
+
+_BROKEN_TARGET = """
+import json, sys
+import victor.agent.services.chat_service as module
+del module.ChatService.stream_chat
+from typer.testing import CliRunner
+from victor_otel.cli import app
+answer = CliRunner().invoke(app, ["doctor", "--json"])
+report = json.loads(answer.stdout)
+missing = [hook for hook, state in report["hooks"].items() if state == "missing"]
+print(json.dumps([answer.exit_code, report["healthy"], missing, "waiting" in report["hooks"].values()]))
+"""
+
+
+def test_a_target_broken_by_hand_is_said_by_doctor_and_nothing_else_changes() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", _BROKEN_TARGET], capture_output=True, text=True, check=True
+    )
+    assert json.loads(answer.stdout.splitlines()[-1]) == [
+        1,
+        False,
+        ["victor.agent.services.chat_service:ChatService.stream_chat"],
+        False,
+    ]
