@@ -64,7 +64,7 @@ def demo(
         str, typer.Option(metavar="URL", help="Push to this OTLP/HTTP endpoint instead.")
     ] = "",
     agents: Annotated[
-        int, typer.Option(min=1, max=100, help="Agents that work in parallel at the end.")
+        int, typer.Option(min=1, max=90, help="Agents that work in parallel at the end.")
     ] = 4,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print numbers and independent count as JSON.")

@@ -66,7 +66,7 @@ class Pipeline:
         flush.join(self.exit_timeout)
         delivered = not flush.is_alive() and all(one.delivered for one in self.exporters)
         if not delivered:
-            logger.warning(
+            logger.error(
                 "victor-otel: the last metrics could not be delivered within %g s (%s).",
                 self.exit_timeout,
                 EXIT_TIMEOUT.name,
@@ -108,7 +108,7 @@ def _settings() -> Settings | None:
     try:
         return Settings.from_environment()
     except SettingsError as error:
-        logger.warning("victor-otel: nothing is exported: %s.", error)
+        logger.error("victor-otel: nothing is exported: %s.", error)
         return None
 
 
@@ -135,7 +135,7 @@ def _build(settings: Settings, health: Health) -> Pipeline:
             else:
                 _push(built, name, settings, health)
         except Exception as error:
-            logger.warning("victor-otel: exporter %r of %s: %s", name, OTEL_EXPORTER.name, error)
+            logger.error("victor-otel: exporter %r of %s: %s", name, OTEL_EXPORTER.name, error)
     provider = MeterProvider(
         built.readers,
         resource=_resource(built.lifetime),
@@ -159,7 +159,7 @@ def _serve(built: Pipeline, settings: Settings, health: Health) -> None:
         server, _ = start_http_server(port, host, registry)
     except OSError as error:
         health.endpoint_up = False
-        logger.warning(
+        logger.error(
             "victor-otel: %s:%d cannot be served (%s), so Prometheus does not observe this "
             "process. Set %s to another port (0 picks one), or push by OTLP, which suits "
             "several processes on one machine: OTEL_EXPORTER_OTLP_ENDPOINT.",
@@ -251,7 +251,7 @@ def counting(exporter: Any, health: Health) -> Any:
             delta = self.temporality.get(Counter) is AggregationTemporality.DELTA
             if delta and not self._said:
                 self._said = True
-                logger.warning(
+                logger.error(
                     "victor-otel: the backend did not accept a push of deltas. They need a "
                     "Collector that accumulates (ours, collector/config.yaml); Prometheus's own "
                     "OTLP receiver stores none."

@@ -70,7 +70,7 @@ def collector(
     """
     names = ("GRPC", "HTTP", "LONG", "SHORT", "HEALTH")
     variables = [f"VICTOR_COLLECTOR_{name}_PORT" for name in names]
-    ports = map(str, _free_ports(len(variables)))
+    ports = map(str, free_ports(len(variables)))
     filled = {
         "VICTOR_COLLECTOR_HOST": HOST,
         **dict(zip(variables, ports, strict=True)),
@@ -124,7 +124,7 @@ def prometheus(targets: Iterable[str] = (), *, timeout: float = 30) -> Iterator[
             "promote_scope_metadata": False,
         },
     }
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     url = f"http://{HOST}:{port}"
     with tempfile.TemporaryDirectory(prefix="prometheus-") as temporary:
         folder = Path(temporary)
@@ -256,7 +256,7 @@ def _last_lines(process: subprocess.Popen[bytes], log: Path, count: int = 20) ->
     return "\n".join((f"{process.args} {state}; its last lines:", *lines))
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that are free now; held until all are known, or one could come twice."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ def main(
 ) -> None:
     """Runs the demo; `victor_otel.cli` explains the options."""
     _configure(port, otlp)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the sandbox is removed on the way
     scenario = Scenario(agents)
     with sandbox(), ScriptedModel(scenario.scripts) as model:
         victor_otel.start()

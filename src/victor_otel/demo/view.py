@@ -42,7 +42,6 @@ def table(observed: Series, expected: Series, where: str) -> Table:
     shown.add_column("metric", no_wrap=True)
     shown.add_column("now", justify="right", no_wrap=True)
     shown.add_column("counted", justify="right", no_wrap=True)
-    shown.add_column("")
     seen, counted = _by_name(observed), _by_name(expected)
     wrong = {line.partition("{")[0] for line in differences(observed, expected)}
     for metric in catalog.METRICS:
@@ -53,10 +52,8 @@ def table(observed: Series, expected: Series, where: str) -> Table:
             continue
         known = counted.get(key)
         total = sum(counted.get(key, ()))
-        mark = "" if known is None else "[yellow]differs[/]" if key in wrong else "[green]equal[/]"
-        shown.add_row(
-            name, _shown(metric, values, seen), f"{total:g}" if known is not None else "", mark
-        )
+        mark = "" if known is None else f"[{'yellow' if key in wrong else 'green'}]{total:g}[/]"
+        shown.add_row(name, _shown(metric, values, seen), mark)
     return shown
 
 

@@ -1,0 +1,306 @@
+"""Which functions are one logical call, which are calls of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.engine.bench import IN_FLIGHT, Bench
+from victor_otel.scope import CURRENT
+from victor_otel.spec import Call, Scope
+
+TOOLS = Scope(name="tools", in_flight=IN_FLIGHT)
+TURNS = Scope(name="turns")
+REQUESTS = Scope(name="requests", outermost=True)
+LEVELS = {"pipeline": 3, "executor": 2, "tool": 1}
+
+
+class Layer:
+    """Runs what it is given: a function of a pipeline, an executor or a tool."""
+
+    def pipeline(self, *inner: Any) -> None:
+        self.run(inner)
+
+    def executor(self, *inner: Any) -> None:
+        self.run(inner)
+
+    def tool(self, *inner: Any) -> None:
+        self.run(inner)
+
+    def run(self, inner: Any) -> None:
+        for function, *arguments in inner:
+            function(*arguments)
+
+    async def chat(self, inner: Any = None) -> None:
+        await asyncio.sleep(0)
+        if inner is not None:
+            await inner
+
+
+@pytest.fixture
+def layer(bench: Bench) -> type[Layer]:
+    """A class whose functions have a level each; `chat` has the same one as `stream`."""
+    cls = type("Layer", (Layer,), dict(vars(Layer)))
+    for name, level in LEVELS.items():
+        bench.wrap_method(cls, name, bench.hook(target=name, scope=TOOLS, level=level))
+    bench.wrap_method(cls, "chat", bench.hook(scope=TURNS))
+    return cls
+
+
+@pytest.mark.parametrize(
+    ("chain", "calls"),
+    [
+        (["pipeline", "executor", "tool"], 1),
+        (["pipeline", "tool"], 1),
+        (["executor", "tool"], 1),
+        (["tool"], 1),
+        (["tool", "tool"], 2),
+        (["tool", "executor"], 2),
+        (["tool", "pipeline"], 2),
+        (["executor", "executor"], 2),
+        (["executor", "pipeline"], 2),
+        (["pipeline", "executor", "tool", "tool"], 2),
+        (["pipeline", "executor", "tool", "pipeline", "executor", "tool"], 2),
+        (["pipeline", "executor", "tool", "executor", "tool", "executor", "tool"], 3),
+    ],
+    ids="-".join,
+)
+def test_lower_level_is_the_same_call_and_others_their_own(
+    bench: Bench, layer: type[Layer], chain: list[str], calls: int
+) -> None:
+    nested: tuple[Any, ...] = ()
+    for name in reversed(chain):
+        nested = (getattr(layer(), name), nested) if nested else (getattr(layer(), name),)
+    nested[0](*nested[1:])
+    assert len(bench.calls) == calls
+    assert bench.in_flight() == {"sdk": 0}
+
+
+def test_call_counts_where_it_began(bench: Bench, layer: type[Layer]) -> None:
+    outer, inner = layer(), layer()
+    outer.pipeline((inner.executor, (inner.tool,)))
+    assert [call.instance for call in bench.calls] == [outer]
+
+
+def test_same_instance_at_the_same_level_is_the_same_call(bench: Bench, layer: type[Layer]) -> None:
+    one = layer()
+    one.executor((one.executor, (one.executor,)))
+    assert len(bench.calls) == 1
+
+
+def test_same_instance_entered_again_below_a_tool_is_a_call_of_its_own(
+    bench: Bench, layer: type[Layer]
+) -> None:
+    one = layer()
+    one.executor((one.tool, (one.executor, (one.tool,))))
+    assert len(bench.calls) == 2
+
+
+def test_functions_without_an_instance_are_calls_of_their_own(bench: Bench) -> None:
+    def recurse(times: int) -> None:
+        if times:
+            wrapped(times - 1)
+
+    wrapped = bench.wrap(recurse, bench.hook(scope=TURNS))
+    wrapped(2)
+    assert len(bench.calls) == 3
+
+
+def test_calls_one_after_the_other_are_two(bench: Bench, layer: type[Layer]) -> None:
+    one = layer()
+    one.pipeline((one.tool,), (one.tool,))
+    one.pipeline((one.tool,))
+    assert len(bench.calls) == 2
+
+
+def test_super_counts_once(bench: Bench) -> None:
+    class Base:
+        def chat(self) -> str:
+            return "base"
+
+    class Derived(Base):
+        def chat(self) -> str:
+            return "derived " + super().chat()
+
+    hook = bench.hook(scope=TURNS)
+    for cls in (Base, Derived):
+        bench.wrap_method(cls, "chat", hook)
+    assert Derived().chat() == "derived base"
+    assert len(bench.calls) == 1
+
+
+def test_outermost_scope_counts_only_the_outermost(bench: Bench) -> None:
+    def answer(*inner: Any) -> None:
+        for function in inner:
+            function()
+
+    wrapped = bench.wrap(answer, bench.hook(scope=REQUESTS))
+    wrapped(wrapped, wrapped, wrapped)
+    assert len(bench.calls) == 1
+
+
+def test_scopes_do_not_see_each_other(bench: Bench) -> None:
+    turn = bench.wrap(lambda *inner: [f() for f in inner], bench.hook(scope=TURNS))
+    request = bench.wrap(lambda *inner: [f() for f in inner], bench.hook(scope=REQUESTS))
+    request(turn, turn)
+    assert [call.enclosing for call in bench.calls] == [{"requests"}, {"requests"}, set()]
+
+
+def test_two_hooks_of_one_function_are_two_calls(bench: Bench) -> None:
+    bench.wrap(lambda: None, bench.hook(scope=TURNS), bench.hook(scope=REQUESTS))()
+    assert len(bench.calls) == 2
+    assert [call.enclosing for call in bench.calls] == [set(), set()]
+
+
+def test_hook_without_a_scope_counts_each_entry(bench: Bench) -> None:
+    def recurse(times: int) -> None:
+        if times:
+            wrapped(times - 1)
+
+    wrapped = bench.wrap(recurse)
+    wrapped(2)
+    assert len(bench.calls) == 3
+
+
+async def test_concurrent_calls_on_a_shared_instance_are_all_counted(
+    bench: Bench, layer: type[Layer]
+) -> None:
+    shared = layer()
+    await asyncio.gather(*(shared.chat() for _ in range(20)))
+    assert len(bench.calls) == 20
+
+
+async def test_concurrent_calls_inside_another_scope_are_all_counted(
+    bench: Bench, layer: type[Layer]
+) -> None:
+    shared = layer()
+
+    async def request() -> None:
+        await asyncio.gather(*(shared.chat(shared.chat()) for _ in range(20)))
+
+    await bench.wrap(request, bench.hook(scope=REQUESTS))()
+    assert len(bench.calls) == 21
+    assert [call.enclosing for call in bench.calls] == [{"requests"}] * 20 + [set()]
+
+
+async def test_background_task_inside_a_running_call_is_nested(
+    bench: Bench, layer: type[Layer]
+) -> None:
+    one = layer()
+    await one.chat(asyncio.create_task(layer().chat()))
+    assert len(bench.calls) == 2  # created outside of the call
+    bench.calls.clear()
+
+    async def parent() -> None:
+        await asyncio.create_task(one.chat())
+
+    await bench.wrap(parent, bench.hook(scope=REQUESTS))()
+    assert [call.enclosing for call in bench.calls] == [{"requests"}, set()]
+
+
+async def test_background_task_that_outlives_its_call_counts_by_itself(
+    bench: Bench, layer: type[Layer]
+) -> None:
+    one, over = layer(), asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def linger() -> None:
+        await over.wait()
+        await one.chat()
+
+    async def start() -> None:
+        tasks.append(asyncio.create_task(linger()))
+
+    await one.chat(start())
+    assert len(bench.calls) == 1
+    over.set()
+    await tasks[0]
+    assert len(bench.calls) == 2
+    assert bench.calls[1].enclosing == set()
+    assert CURRENT.get() is None
+
+
+async def test_call_under_way_when_its_outer_call_ends_is_still_nested(
+    bench: Bench,
+) -> None:
+    over = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def linger() -> None:
+        await over.wait()
+
+    inner = bench.wrap(linger, bench.hook(scope=REQUESTS))
+
+    async def start() -> None:
+        tasks.append(asyncio.create_task(inner()))
+        await asyncio.sleep(0)
+
+    await bench.wrap(start, bench.hook(scope=REQUESTS))()
+    over.set()
+    await tasks[0]
+    assert len(bench.calls) == 1
+
+
+async def test_interface_is_inherited_by_what_a_call_causes(bench: Bench) -> None:
+    inner = bench.wrap(lambda: None, bench.hook(scope=TURNS))
+    bench.wrap(inner, bench.hook(interface="mcp"))()
+    inner()
+    bench.wrap(bench.wrap(inner, bench.hook(interface="tui")), bench.hook(interface="mcp"))()
+    by_turn = [call.context.interface for call in bench.calls if call.args == ()]
+    assert [by_turn[0], by_turn[2], by_turn[3]] == ["mcp", "sdk", "tui"]
+
+
+def test_interface_of_a_hook_is_that_of_its_own_call(bench: Bench) -> None:
+    bench.wrap(lambda: None, bench.hook(scope=REQUESTS, interface="api"))()
+    assert [call.context.interface for call in bench.calls] == ["api"]
+
+
+@pytest.mark.parametrize(
+    ("program", "interface"),
+    [
+        ("/usr/bin/victor", "cli"),
+        ("C:/victor.exe", "cli"),
+        ("/lib/victor/__main__.py", "cli"),
+        ("/home/me/app.py", "sdk"),
+    ],
+)
+def test_interface_without_a_server_is_told_by_the_program(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, program: str, interface: str
+) -> None:
+    monkeypatch.setattr("sys.argv", [program])
+    bench.wrap(lambda: None, bench.hook(scope=REQUESTS))()
+    assert [call.context.interface for call in bench.calls] == [interface]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_only_calls_that_are_wanted_count(bench: Bench, *, wanted: bool) -> None:
+    hook = bench.hook(scope=REQUESTS, when=lambda call: call.argument("work", 0))
+    inner = bench.wrap(lambda: None, bench.hook(scope=TURNS))
+    bench.wrap(lambda work: inner(), hook)(wanted)
+    expected = [{"requests"}, set()] if wanted else [set()]
+    assert [call.enclosing for call in bench.calls] == expected
+
+
+def test_unwanted_hook_leaves_the_other_hooks_of_its_function(bench: Bench) -> None:
+    never = bench.hook(scope=REQUESTS, when=lambda call: False)
+    bench.wrap(lambda: None, never, bench.hook(scope=TURNS))()
+    assert len(bench.calls) == 1
+
+
+def test_pipeline_opens_on_entry_and_only_where_real_work_begins(bench: Bench) -> None:
+    bench.wrap(lambda: None, bench.hook(scope=TURNS))()
+    assert bench.opened == 0
+    bench.wrap(lambda: bench.opened, bench.hook(opens=True))()
+    assert bench.opened == 1
+    assert bench.calls[1].result == 1
+
+
+def test_followers_see_each_logical_call_of_their_scope_once(bench: Bench) -> None:
+    seen: list[Call] = []
+    bench.followers[TURNS] = [("area.follow", lambda call, _record: seen.append(call))]
+    turn = bench.wrap(lambda *inner: [f() for f in inner], bench.hook(scope=TURNS))
+    bench.wrap(lambda: turn(turn), bench.hook(scope=REQUESTS))()
+    assert len(seen) == 2
+    assert seen == bench.calls[:2]

@@ -1,0 +1,212 @@
+"""Context variables do not travel into threads; the call chain does."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.engine.bench import Bench
+from victor_otel import scope
+from victor_otel.scope import CURRENT
+from victor_otel.spec import Scope
+from victor_otel.wrapping import Wrapper
+
+REQUESTS = Scope(name="requests", outermost=True)
+TURNS = Scope(name="turns")
+
+
+@pytest.fixture(autouse=True)
+def _carrying(bench: Bench) -> None:
+    """As `Instrumentation.bind` does."""
+    for owner, name, carry in (
+        (ThreadPoolExecutor, "submit", scope.carry),
+        (threading.Thread, "start", scope.carry_thread),
+    ):
+        bench.patcher.patch_function(
+            owner, name, lambda original, owner, carry=carry: Wrapper(original, carry, owner)
+        )
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def turn(bench: Bench) -> Any:
+    """What runs in the other thread."""
+    return bench.wrap(lambda: CURRENT.get(), bench.hook(scope=TURNS))
+
+
+def enclosed(bench: Bench) -> list[set[str]]:
+    return [set(call.enclosing) for call in bench.calls]
+
+
+def request(bench: Bench, function: Any) -> Any:
+    return bench.wrap(function, bench.hook(scope=REQUESTS))()
+
+
+def in_a_thread(function: Any) -> None:
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+async def test_call_through_an_executor_of_the_loop_is_nested(bench: Bench, turn: Any) -> None:
+    async def run() -> None:
+        await asyncio.get_running_loop().run_in_executor(None, turn)
+
+    await request(bench, run)
+    assert enclosed(bench) == [{"requests"}, set()]
+
+
+async def test_call_through_to_thread_is_nested(bench: Bench, turn: Any) -> None:
+    async def run() -> None:
+        await asyncio.to_thread(turn)
+
+    await request(bench, run)
+    assert enclosed(bench) == [{"requests"}, set()]
+
+
+def test_call_through_submit_is_nested(bench: Bench, turn: Any, pool: Any) -> None:
+    request(bench, lambda: pool.submit(turn).result())
+    assert enclosed(bench) == [{"requests"}, set()]
+
+
+def test_calls_through_map_are_nested(bench: Bench, turn: Any, pool: Any) -> None:
+    request(bench, lambda: list(pool.map(lambda _: turn(), range(3))))
+    assert enclosed(bench) == [{"requests"}] * 3 + [set()]
+
+
+def test_call_through_a_thread_is_nested(bench: Bench, turn: Any) -> None:
+    request(bench, lambda: in_a_thread(turn))
+    assert enclosed(bench) == [{"requests"}, set()]
+
+
+def test_call_through_a_subclass_of_thread_is_nested(bench: Bench, turn: Any) -> None:
+    class Worker(threading.Thread):
+        def run(self) -> None:
+            turn()
+
+    def work() -> None:
+        worker = Worker()
+        worker.start()
+        worker.join()
+
+    request(bench, work)
+    assert enclosed(bench) == [{"requests"}, set()]
+
+
+def test_event_loop_of_another_thread_is_nested(bench: Bench, turn: Any) -> None:
+    """Victor's bridges from synchronous code do this."""
+
+    async def main() -> None:
+        await asyncio.create_task(asyncio.to_thread(turn))
+
+    request(bench, lambda: in_a_thread(lambda: asyncio.run(main())))
+    assert enclosed(bench) == [{"requests"}, set()]
+
+
+@pytest.mark.parametrize("started_inside", [True, False])
+def test_reused_worker_is_not_nested(
+    bench: Bench, turn: Any, pool: Any, *, started_inside: bool
+) -> None:
+    if not started_inside:
+        pool.submit(turn).result()
+        bench.calls.clear()
+    request(bench, lambda: pool.submit(turn).result())
+    pool.submit(turn).result()
+    assert enclosed(bench) == [{"requests"}, set(), set()]
+
+
+def test_worker_reused_from_outside_while_the_call_goes_on_is_not_nested(
+    bench: Bench, turn: Any, pool: Any
+) -> None:
+    nested, entered, over = bench.wrap(turn, bench.hook()), threading.Event(), threading.Event()
+
+    def run() -> None:
+        pool.submit(nested).result()
+        entered.set()
+        over.wait()
+
+    outer = threading.Thread(target=lambda: request(bench, run))
+    outer.start()
+    entered.wait()
+    bench.calls.clear()
+    pool.submit(turn).result()
+    assert enclosed(bench) == [set()]
+    over.set()
+    outer.join()
+
+
+def test_thread_that_outlives_its_call_counts_by_itself(bench: Bench, turn: Any) -> None:
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def linger() -> None:
+        over.wait()
+        turn()
+
+    def start() -> None:
+        threads.append(threading.Thread(target=linger))
+        threads[0].start()
+
+    request(bench, start)
+    over.set()
+    threads[0].join()
+    assert enclosed(bench) == [set(), set()]
+
+
+def test_only_our_variable_travels(bench: Bench, pool: Any) -> None:
+    other: scope.ContextVar[int] = scope.ContextVar("other", default=0)
+
+    def run() -> int:
+        other.set(1)
+        return pool.submit(other.get).result()
+
+    assert request(bench, run) == 0
+
+
+def test_results_and_errors_of_threads_are_the_same(bench: Bench, pool: Any) -> None:
+    value, error = object(), ValueError("v")
+
+    def fail() -> None:
+        raise error
+
+    assert request(bench, lambda: pool.submit(lambda: value).result()) is value
+    assert request(bench, lambda: pool.submit(fail).exception()) is error
+    assert request(bench, lambda: pool.submit(dict, a=1).result()) == {"a": 1}
+
+
+def test_bad_submit_is_refused_as_before(bench: Bench, pool: Any) -> None:
+    with pytest.raises(TypeError) as raised:
+        request(bench, lambda: pool.submit())
+    assert "submit" in str(raised.value)
+
+
+def test_thread_cannot_be_started_twice_as_before(bench: Bench, turn: Any) -> None:
+    def twice() -> None:
+        thread = threading.Thread(target=turn)
+        thread.start()
+        thread.join()
+        with pytest.raises(RuntimeError, match="once"):
+            thread.start()
+
+    request(bench, twice)
+    assert enclosed(bench) == [{"requests"}, set()]
+
+
+def test_executor_and_thread_are_put_back() -> None:
+    own = Bench()
+    before = vars(threading.Thread)["start"]
+    own.patcher.patch_function(
+        threading.Thread, "start", lambda original, owner: Wrapper(original, scope.carry, owner)
+    )
+    own.patcher.undo()
+    assert vars(threading.Thread)["start"] is before

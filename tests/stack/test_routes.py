@@ -1,0 +1,257 @@
+"""Three routes into the real Prometheus: same names, same labels, same values."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.processes import environment
+from tests.stack.processes import (
+    Labels,
+    collector,
+    exposition,
+    free_ports,
+    prometheus,
+    series,
+    wait_until,
+)
+from victor_otel import catalog
+from victor_otel.demo.model import ScriptedModel
+from victor_otel.demo.script import Script, Step, Usage
+from victor_otel.demo.view import differences
+from victor_otel.spec import Kind
+
+pytestmark = pytest.mark.stack
+
+Series = Mapping[tuple[str, Labels], float]
+
+_IDENTITY = {"job", "instance", "__name__"}
+_OURS = '{__name__=~"victor_.+"}'
+_GUIDE = [metric for metric in catalog.METRICS if metric.guide]
+
+
+def normalized(found: Mapping[Labels, float]) -> Series:
+    """By name and labels, without who sent it, and `le` as the number that it is."""
+    result: dict[tuple[str, Labels], float] = {}
+    for labels, value in found.items():
+        pairs = dict(labels)
+        if "le" in pairs:
+            pairs["le"] = str(float(pairs["le"]))
+        kept = frozenset((k, v) for k, v in pairs.items() if k not in _IDENTITY)
+        assert (pairs["__name__"], kept) not in result, f"{labels} is not unique"
+        result[pairs["__name__"], kept] = value
+    return result
+
+
+def cumulative(found: Series) -> Series:
+    """Counters and histograms, which must not differ; gauges move by themselves."""
+    suffixes = ("_total", "_bucket", "_count", "_sum")
+    return {key: value for key, value in found.items() if key[0].endswith(suffixes)}
+
+
+def names(found: Series) -> set[str]:
+    return {name for name, _ in found}
+
+
+def exported_name(metric: Any) -> str:
+    suffix = "_count" if metric.kind is Kind.HISTOGRAM else ""
+    return metric.prometheus_name + suffix
+
+
+def counted(answer: Mapping[str, Any]) -> Series:
+    assert answer["problems"] == []
+    return {
+        (name, frozenset(labels.items())): value for name, labels, value in answer["expected"]
+    }
+
+
+def check_gauges(found: Series) -> None:
+    values: dict[str, list[float]] = {}
+    for (name, _), value in found.items():
+        values.setdefault(name, []).append(value)
+    assert values["victor_requests_in_flight"] == [0] * len(values["victor_requests_in_flight"])
+    for metric in catalog.METRICS:
+        if metric.kind is Kind.RATIO:
+            assert all(0 <= value <= 1 for value in values[metric.prometheus_name])
+    assert min(values["victor_memory_usage_bytes"]) >= 0
+    assert max(values["victor_memory_usage_bytes"]) < values["victor_memory_limit_bytes"][0]
+    assert 0 <= values["victor_cpu_usage_percent"][0] <= 110
+    assert values["victor_request_rate"][0] > 0
+    assert values["victor_active_users"] == [1]
+    assert values["victor_provider_up"] == [1]
+
+
+@pytest.mark.parametrize("agents", [4, 20])
+def test_one_session_is_the_same_on_three_routes_and_as_counted(agents: int) -> None:
+    (port,) = free_ports(1)
+    with (
+        collector() as gateway,
+        prometheus([f"127.0.0.1:{port}", gateway.long_metrics]) as scraping,
+        prometheus() as receiving,
+    ):
+        command = [sys.executable, "-m", "tests.stack.session", str(port)]
+        command += [gateway.otlp_http, receiving.otlp_metrics, str(agents)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+        ) as session:
+            assert session.stdout is not None
+            expected = counted(json.loads(session.stdout.readline()))
+
+            def routes() -> tuple[Series, Series, Series]:
+                return (
+                    normalized(series(scraping.url, '{job="scraped",__name__=~"victor_.+"}')),
+                    normalized(series(scraping.url, '{job="three",__name__=~"victor_.+"}')),
+                    normalized(series(receiving.url, _OURS)),
+                )
+
+            def arrived() -> bool:
+                direct, pushed, received = map(cumulative, routes())
+                assert not differences(direct, expected)
+                assert direct == pushed
+                assert direct == received
+                return bool(direct)
+
+            wait_until(arrived, 60)
+            in_process, through_collector, straight = routes()
+            session.communicate("", timeout=60)
+    for found in (in_process, through_collector, straight):
+        assert {exported_name(metric) for metric in _GUIDE} <= names(found)
+        check_gauges(found)
+    assert names(in_process) == names(through_collector) == names(straight)
+
+
+def demo(*options: str) -> Any:
+    """What one real `victor-otel demo` counted, along the route that `options` say."""
+    done = subprocess.run(
+        [sys.executable, "-m", "victor_otel.demo", "--once", "--json", *options],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_our_own_pipeline_pushes_to_the_collector() -> None:
+    with collector() as gateway, prometheus([gateway.long_metrics]) as scraping:
+        expected = counted(demo(f"--otlp={gateway.otlp_http}"))
+        wait_until(lambda: agrees(series(scraping.url, _OURS), expected))
+
+
+def test_our_own_pipeline_pushes_straight_into_prometheus() -> None:
+    with prometheus() as receiving:
+        expected = counted(demo(f"--otlp={receiving.url}/api/v1/otlp"))
+        wait_until(lambda: agrees(series(receiving.url, _OURS), expected))
+
+
+def test_our_own_pipeline_is_scraped() -> None:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "victor_otel.demo", "--json", f"--port={port}"]
+    with (
+        prometheus([f"127.0.0.1:{port}"]) as scraping,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as session,
+    ):
+        assert session.stdout is not None
+        expected = counted(json.loads(session.stdout.readline()))
+        wait_until(lambda: agrees(series(scraping.url, _OURS), expected))
+        session.terminate()
+
+
+def agrees(found: Mapping[Labels, float], expected: Series) -> bool:
+    assert not differences(normalized(found), expected)
+    return True
+
+
+ANSWER = Step("The answer is 42. Task complete.", usage=Usage(prompt=5, completion=3))
+RUNS = 4
+
+
+def victor(model: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.victor_cli", model, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(**variables),
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def total(found: Series, name: str, **labels: str) -> float:
+    return sum(
+        value for (n, pairs), value in found.items() if n == name and labels.items() <= set(pairs)
+    )
+
+
+def test_one_shot_commands_add_up_through_the_collector_and_leave_no_gauges() -> None:
+    with (
+        collector() as gateway,
+        ScriptedModel({"m": Script([ANSWER], ANSWER)}) as model,
+    ):
+        for _ in range(RUNS):
+            victor(
+                model.url,
+                "run",
+                "What is the answer?",
+                OTEL_EXPORTER_OTLP_ENDPOINT=gateway.otlp_http,
+                VICTOR_OTEL_LIFETIME="auto",
+                VICTOR_OTEL_EXIT_TIMEOUT="5",
+            )
+
+        def arrived() -> Series:
+            found = exposition(gateway.short_metrics)
+            assert total(found, "victor_requests_total") == RUNS
+            return found
+
+        found = wait_until(arrived)
+        assert total(found, "victor_requests_total", interface="cli", status="success") == RUNS
+        assert total(found, "victor_user_sessions_total", interface="cli") == RUNS
+        assert total(found, "victor_session_duration_seconds_count", interface="cli") == RUNS
+        assert total(found, "victor_provider_tokens_total", type="input") == sum(
+            answer.usage.prompt for answer in model.answers if answer.usage is not None
+        )
+        gauges = {m.prometheus_name for m in catalog.METRICS} - {
+            m.prometheus_name
+            for m in catalog.METRICS
+            if m.kind in {Kind.COUNTER, Kind.HISTOGRAM}
+        }
+        assert not gauges & names(found)
+        assert exposition(gateway.long_metrics) == {}
+
+
+def test_deltas_pushed_straight_into_prometheus_are_refused_and_the_log_says_why() -> None:
+    with (
+        prometheus() as receiving,
+        ScriptedModel({"m": Script([ANSWER], ANSWER)}) as model,
+    ):
+        done = victor(
+            model.url,
+            "run",
+            "What is the answer?",
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"{receiving.url}/api/v1/otlp",
+            VICTOR_OTEL_LIFETIME="short",
+        )
+        assert done.stderr.count("did not accept a push of deltas") == 1
+        assert series(receiving.url, _OURS) == {}
+
+
+def test_what_victor_prints_is_the_same_byte_for_byte() -> None:
+    with ScriptedModel({"m": Script([ANSWER], ANSWER)}) as model:
+        command = (model.url, "run", "What is the answer?")
+        without = victor(*command, WITHOUT_US="1").stdout
+        assert "42" in without
+        assert victor(*command).stdout == without
+        busy = {"OTEL_METRICS_EXPORTER": "console,prometheus,otlp"}
+        busy |= {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "VICTOR_PROMETHEUS_PORT": "0"}
+        assert victor(*command, **busy).stdout == without
+
+
