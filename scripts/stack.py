@@ -146,7 +146,7 @@ def _go(*arguments: str, cwd: Path, **environment: str) -> None:
     # No C compiler needed, and no workspace around us interferes.
     settings = {"CGO_ENABLED": "0", "GOWORK": "off"}
     result = subprocess.run(
-        ["go", *arguments],
+        ["go", *arguments],  # noqa: S607
         cwd=cwd,
         env={**os.environ, **settings, **environment},
         stdout=subprocess.PIPE,

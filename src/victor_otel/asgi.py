@@ -9,7 +9,6 @@ from typing import Any
 from victor_otel import failsafe
 from victor_otel.calls import Probe
 from victor_otel.scope import CURRENT
-from victor_otel.spec import UNSET
 
 
 @dataclass(slots=True)

@@ -95,57 +95,64 @@ class Probe:
         self.engine = engine
         self.facts = next((hook.stream for hook in hooks if hook.stream is not None), None)
 
-    def enter(self, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Entry | None:
+    def enter(
+        self, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Entry | None:
         """Opens what the hooks declare; None when there is nothing to follow."""
-        try:
-            return self._enter(instance, args, kwargs)
-        except Exception as error:
-            failsafe.caught(self.engine.health, self.target, error)
-            return None
-
-    def _enter(self, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Entry | None:
         outside = CURRENT.get()
         entry = Entry(perf_counter(), outside)
         for hook in self.hooks:
-            if hook.opens:
-                self.engine.open_pipeline()
             call = Call(instance, args, kwargs)
             call.started = entry.started
-            if hook.when is not None and not hook.when(call):
-                continue
-            around = innermost(entry.frame, hook.scope) if hook.scope is not None else None
-            new = bool(hook.scope or hook.observe or hook.owns) and (
-                around is None
-                or hook.scope is None
-                or not continues(around, hook.scope, hook.level, instance)
-            )
-            if new or hook.scope is not None:
-                call.owner = (
-                    self.engine.owners.of(instance, entry.frame)
-                    if hook.owner is None
-                    else hook.owner(call)
-                )
-                call.context = describe(entry.frame, call.owner, hook.interface)
-            if new:
-                call.enclosing = frozenset(f.scope.name for f in active(outside) if f.scope)
-                if hook.scope is not None and hook.scope.in_flight is not None:
-                    self.engine.add_in_flight(hook.scope.in_flight, call.context.interface, +1)
-            if hook.scope is not None or hook.interface:
-                logical = call if new or around is None else around.call
-                frame = Frame(entry.frame, hook.scope, hook.level, call, hook.interface)
-                frame.call = logical
-                entry.frame = frame
-                entry.frames.append(frame)
-            entry.calls.append((hook, call, new))
+            self._guarded(hook.target, self._open, hook, call, entry, outside)
         for hook, call, _ in entry.calls:
             if hook.part and hook.of is not None:
-                whole = innermost(entry.frame, hook.of)
-                if whole is not None:
-                    part = Part(instance, entry.started)
-                    whole.call.parts.setdefault(hook.part, []).append(part)
-                    entry.parts.append((hook, call, part))
+                self._join(hook, hook.of, call, entry)
         follows = entry.frames or entry.parts or any(new for _, _, new in entry.calls)
         return entry if follows else None
+
+    def _open(self, hook: Hook, call: Call, entry: Entry, outside: Frame | None) -> None:
+        """Begins a call for one hook: a logical call of its own, or an inner level of another."""
+        if hook.opens:
+            self.engine.open_pipeline()
+        if hook.when is not None and not hook.when(call):
+            return
+        around = innermost(entry.frame, hook.scope) if hook.scope is not None else None
+        if around is not None and continues(around, around.scope, hook.level, call.instance):
+            logical, new = around.call, False
+        else:
+            logical, new = call, bool(hook.scope or hook.observe or hook.owns)
+        if new or hook.scope is not None:
+            call.owner = (
+                self.engine.owners.of(call.instance, entry.frame)
+                if hook.owner is None
+                else hook.owner(call)
+            )
+            call.context = describe(entry.frame, call.owner, hook.interface)
+        if new:
+            call.enclosing = frozenset(f.scope.name for f in active(outside) if f.scope)
+        entry.calls.append((hook, call, new))
+        if hook.scope is not None or hook.interface:
+            entry.frame = Frame(
+                entry.frame,
+                hook.scope,
+                hook.level,
+                call,
+                interface=hook.interface,
+                logical=logical,
+            )
+            entry.frames.append(entry.frame)
+        if new and hook.scope is not None and hook.scope.in_flight is not None:
+            self.engine.add_in_flight(hook.scope.in_flight, call.context.interface, +1)
+
+    @staticmethod
+    def _join(hook: Hook, scope: Scope, call: Call, entry: Entry) -> None:
+        """Makes the call known to the logical call of `scope` that it is a part of."""
+        whole = innermost(entry.frame, scope)
+        if whole is not None:
+            part = Part(call.instance, entry.started)
+            whole.call.parts.setdefault(hook.part, []).append(part)
+            entry.parts.append((hook, call, part))
 
     def exit(
         self,

@@ -128,7 +128,7 @@ def _supported(version: str) -> bool:
     return (0, 8, 4) <= release(version) < (1,)
 
 
-def _switched_on(report: Report) -> Iterator[Finding]:
+def _switched_on(_report: Report) -> Iterator[Finding]:
     found = importlib.metadata.entry_points(group="victor.plugins", name="otel")
     if any(entry.value == "victor_otel.plugin:plugin" for entry in found):
         yield Finding(check="plugin", status=OK, detail="Victor loads victor-otel as a plugin")
@@ -176,7 +176,7 @@ def _import(module: str) -> None:
             raise
 
 
-def _provider(report: Report) -> Iterator[Finding]:
+def _provider(_report: Report) -> Iterator[Finding]:
     from opentelemetry.metrics import get_meter_provider
 
     provider = get_meter_provider()
@@ -199,7 +199,7 @@ def _settings_or_none() -> Settings | None:
         return None
 
 
-def _exporters(report: Report) -> Iterator[Finding]:
+def _exporters(_report: Report) -> Iterator[Finding]:
     try:
         settings = Settings.from_environment()
     except SettingsError as error:

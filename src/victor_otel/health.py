@@ -40,7 +40,7 @@ EXPORTS_DROPPED = Metric(
 ENDPOINT_UP = Metric(
     name="victor.otel.endpoint_up",
     kind=Kind.GAUGE,
-    meaning="1 if this process serves the Prometheus endpoint it was asked for, 0 if the port was taken",
+    meaning="1 if this process serves the Prometheus endpoint it was asked for, 0 if it cannot",
 )
 BUILD_INFO = Metric(
     name="victor.otel.build_info",

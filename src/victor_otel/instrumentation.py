@@ -130,8 +130,8 @@ class Instrumentation:
             for reading in area.readings:
                 read = functools.partial(reading.read, *self._state_of(area))
                 recorder.observe(reading.metric, read)
-        for flying in {hook.scope.in_flight for hook in catalog.HOOKS if hook.scope} - {None}:
-            assert flying is not None
+        entered = [hook.scope for hook in catalog.HOOKS if hook.scope is not None]
+        for flying in {one.in_flight for one in entered if one.in_flight is not None}:
             recorder.observe(flying, functools.partial(self.engine.read_in_flight, flying))
         recorder.declare(catalog.METRICS, self._fed())
         # Last registered, first run: sessions end before any provider shuts down.

@@ -31,5 +31,5 @@ class VictorInstrumentor(BaseInstrumentor):
         except Exception:
             failsafe.logger.warning("victor-otel could not be switched on.", exc_info=True)
 
-    def _uninstrument(self, **kwargs: Any) -> None:
+    def _uninstrument(self, **_kwargs: Any) -> None:
         instrumentation.deactivate()

@@ -23,7 +23,8 @@ ENDPOINT = Label(name="endpoint", limit=200, meaning="route template, or `unmatc
 FEATURE = Label(
     name="feature",
     limit=50,
-    meaning="slash_command, team, subagent, planning, workflow, mcp, streaming, or an application's own",
+    meaning="slash_command, team, subagent, planning, workflow, mcp, streaming, or one "
+    "that an application declared",
 )
 ERROR_TYPE = Label(
     name="error_type",
@@ -66,7 +67,18 @@ CREATION_STATUS = Label(
 HTTP_STATUS = Label(name="status", limit=60, meaning="HTTP status code; 499 if the client left")
 METHOD = Label(
     name="method",
-    values=("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "other"),
+    values=(
+        "GET",
+        "HEAD",
+        "POST",
+        "PUT",
+        "DELETE",
+        "CONNECT",
+        "OPTIONS",
+        "TRACE",
+        "PATCH",
+        "other",
+    ),
     meaning="HTTP method",
 )
 TOOL_CALLS = Label(

@@ -10,7 +10,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import wrapt
 
@@ -25,7 +25,7 @@ Wrap = Callable[[Any, Any], Any]
 """`(original, owner) -> wrapper`, both as they stand in the owner's dictionary."""
 
 
-class MissingTarget(LookupError):
+class MissingTargetError(LookupError):
     """Victor has no such function; the message says what was not found."""
 
 
@@ -52,7 +52,7 @@ class Patcher:
                     self._wrap_overrides(owner, name, wrap)
                 else:
                     self._replace(owner, name, wrap)
-            except MissingTarget as error:
+            except MissingTargetError as error:
                 self._health.hooks[target] = "missing"
                 logger.warning("victor-otel: %s (%s); its numbers stay absent.", error, target)
             except Exception as error:
@@ -83,7 +83,7 @@ class Patcher:
         self._undone = True
         for reference, name, wrapper, original in reversed(self._patches):
             owner = reference()
-            if owner is None or vars(owner).get(name) is not wrapper:
+            if owner is None or _own(owner).get(name) is not wrapper:
                 continue
             if original is _MISSING:
                 delattr(owner, name)
@@ -92,11 +92,11 @@ class Patcher:
         self._patches.clear()
 
     def _replace(self, owner: Any, name: str, wrap: Wrap) -> None:
-        own = vars(owner).get(name, _MISSING)
+        own = _own(owner).get(name, _MISSING)
         self._set(owner, name, wrap(_inherited(owner, name) if own is _MISSING else own, owner))
 
     def _set(self, owner: Any, name: str, replacement: Any) -> None:
-        own = vars(owner).get(name, _MISSING)
+        own = _own(owner).get(name, _MISSING)
         setattr(owner, name, replacement)
         self._patches.append((weakref.ref(owner), name, replacement, own))
 
@@ -121,7 +121,7 @@ class Patcher:
 
         previous = vars(base).get("__init_subclass__", _MISSING)
 
-        def __init_subclass__(cls: type, **kwargs: Any) -> None:
+        def __init_subclass__(cls: type, **kwargs: Any) -> None:  # noqa: N807
             if previous is _MISSING:
                 super(base, cls).__init_subclass__(**kwargs)
             else:
@@ -140,29 +140,35 @@ def resolve(module: ModuleType, path: str) -> tuple[Any, str]:
     """The owner and the attribute name of `path` in `module`.
 
     Raises:
-        MissingTarget: when the class or the attribute does not exist.
+        MissingTargetError: when the class or the attribute does not exist.
     """
     owner: Any = module
     *parents, name = path.split(".")
     for parent in parents:
-        owner = vars(owner).get(parent, _MISSING)
+        owner = _own(owner).get(parent, _MISSING)
         if owner is _MISSING:
-            raise MissingTarget(f"Victor has no {module.__name__}.{parent}")
+            raise MissingTargetError(f"Victor has no {module.__name__}.{parent}")
     if not _has(owner, name):
-        raise MissingTarget(f"Victor has no {module.__name__}.{path}")
+        raise MissingTargetError(f"Victor has no {module.__name__}.{path}")
     return owner, name
 
 
 def _has(owner: Any, name: str) -> bool:
-    return any(name in vars(cls) for cls in _resolution_order(owner))
+    return any(name in _own(cls) for cls in _resolution_order(owner))
 
 
 def _inherited(owner: Any, name: str) -> Any:
-    return next(vars(cls)[name] for cls in _resolution_order(owner) if name in vars(cls))
+    return next(_own(cls)[name] for cls in _resolution_order(owner) if name in _own(cls))
+
+
+def _own(owner: Any) -> dict[str, Any]:
+    """What stands in a class or module itself, descriptors unbound."""
+    return cast("dict[str, Any]", vars(owner))
 
 
 def _resolution_order(owner: Any) -> Iterable[Any]:
-    return owner.__mro__ if isinstance(owner, type) else (owner,)
+    """The classes in which an attribute of `owner` may stand; a module has no others."""
+    return cast("Iterable[Any]", getattr(owner, "__mro__", (owner,)))
 
 
 def _subclasses(base: type) -> Iterable[type]:

@@ -32,9 +32,7 @@ from victor_otel.settings import (
 
 logger = logging.getLogger("victor_otel")
 
-_recorders: weakref.WeakKeyDictionary[metrics.MeterProvider, Recorder] = (
-    weakref.WeakKeyDictionary()
-)
+_recorders: weakref.WeakKeyDictionary[metrics.MeterProvider, Recorder] = weakref.WeakKeyDictionary()
 """One recorder for each provider that is not ours: its instruments exist once."""
 
 
@@ -225,10 +223,10 @@ def counting(exporter: Any, health: Health) -> Any:
 
     class CountingExporter(MetricExporter):
         def __init__(self) -> None:
-            self.temporality = dict(exporter._preferred_temporality or {})
+            self.temporality = dict(exporter._preferred_temporality or {})  # noqa: SLF001
             super().__init__(
                 preferred_temporality=self.temporality,
-                preferred_aggregation=exporter._preferred_aggregation,
+                preferred_aggregation=exporter._preferred_aggregation,  # noqa: SLF001
             )
             self.delivered = True
             self._pid = os.getpid()

@@ -8,11 +8,11 @@ counts as part of a call that is over nor hides its own calls.
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from pathlib import PurePath
 from typing import Any
 
 from victor_otel.spec import Call, Context, Scope
@@ -38,12 +38,14 @@ class Frame:
         scope: Scope | None,
         level: int,
         call: Call,
+        *,
         interface: str,
+        logical: Call,
     ) -> None:
         self.parent = parent
         self.scope = scope
         self.level = level
-        self.call = call
+        self.call = logical
         self.instance = call.instance
         self.owner = call.owner
         self.interface = interface
@@ -67,9 +69,9 @@ def innermost(frame: Frame | None, scope: Scope) -> Frame | None:
     return next((f for f in active(frame) if f.scope is scope), None)
 
 
-def continues(frame: Frame, scope: Scope, level: int, instance: Any) -> bool:
-    """Whether a function entered inside `frame` is the same logical call."""
-    if scope.outermost or level < frame.level:
+def continues(frame: Frame, scope: Scope | None, level: int, instance: Any) -> bool:
+    """Whether a function of the same scope, entered inside `frame`, is the same logical call."""
+    if scope is None or scope.outermost or level < frame.level:
         return True
     return level == frame.level and instance is not None and instance is frame.instance
 
@@ -78,9 +80,7 @@ class Owners:
     """Which orchestrator a part of Victor belongs to, without touching either."""
 
     def __init__(self) -> None:
-        self._owners: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._owners: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
 
     def add(self, orchestrator: Any, *parts: Any) -> None:
         reference = weakref.ref(orchestrator)
@@ -101,10 +101,9 @@ class Owners:
 
 @functools.lru_cache(maxsize=8)
 def _interface_of(program: str) -> str:
-    name = os.path.basename(program)
-    if name == "__main__.py":
-        name = os.path.basename(os.path.dirname(program))
-    return "cli" if name.removesuffix(".exe") in {"victor", "vic"} else "sdk"
+    path = PurePath(program)
+    name = path.parent.name if path.name == "__main__.py" else path.stem
+    return "cli" if name in {"victor", "vic"} else "sdk"
 
 
 def default_interface() -> str:

@@ -91,6 +91,9 @@ OTEL_CONFIG_FILE = Variable(
     meaning="left to OpenTelemetry's own configurator; we then build nothing",
 )
 
+MAX_PORT = 65535
+MAX_SECONDS = 3600.0
+
 VARIABLES = tuple(value for value in globals().values() if isinstance(value, Variable))
 
 
@@ -180,7 +183,7 @@ def _boolean(name: str, value: str) -> bool:
 
 
 def _port(name: str, value: str) -> int:
-    if value.isdecimal() and int(value) < 65536:
+    if value.isdecimal() and int(value) <= MAX_PORT:
         return int(value)
     raise SettingsError(f"{name} is {value!r}; set it to a port from 0 to 65535")
 
@@ -190,6 +193,6 @@ def _seconds(name: str, value: str) -> float:
         seconds = float(value)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < 3600:
+    if not 0 <= seconds <= MAX_SECONDS:
         raise SettingsError(f"{name} is {value!r}; set it to seconds, such as 1 or 0.5")
     return seconds

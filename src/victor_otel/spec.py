@@ -10,7 +10,7 @@ import asyncio
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 __all__ = [
     "UNSET",
@@ -32,6 +32,7 @@ __all__ = [
     "Unset",
     "is_a",
     "is_timeout",
+    "mapping",
 ]
 
 
@@ -234,6 +235,11 @@ class Call:
 def is_a(value: object, *paths: str) -> bool:
     """Whether `value` is an instance of a class known only by its `module.Class` path."""
     return any(f"{cls.__module__}.{cls.__qualname__}" in paths for cls in type(value).__mro__)
+
+
+def mapping(value: object) -> Mapping[Any, Any]:
+    """`value` if it is a mapping, else an empty one: Victor's objects promise little."""
+    return cast("Mapping[Any, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def is_timeout(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Token
 from time import perf_counter
-from typing import Any
+from typing import Any, SupportsIndex
 
 import wrapt
 
@@ -24,26 +24,26 @@ from victor_otel.scope import CURRENT, Frame
 from victor_otel.spec import UNSET, Stream
 
 
-class _Bound(wrapt.BoundFunctionWrapper):  # pyright: ignore[reportUntypedBaseClass]
+class _Bound(wrapt.BoundFunctionWrapper[..., Any]):
     """A wrapped method as an attribute gives it; copied and pickled as the plain one is."""
 
-    def __reduce_ex__(self, protocol: int) -> Any:
-        owner = self._self_instance  # pyright: ignore
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        owner: Any = self._self_instance  # pyright: ignore[reportAttributeAccessIssue]
         if owner is None:
-            owner = self._self_parent._self_patched  # pyright: ignore
+            owner = self._self_parent._self_patched  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue]
         return getattr, (owner, self.__wrapped__.__name__)
 
     def __copy__(self) -> Any:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        instance = self._self_instance  # pyright: ignore
+        instance: Any = self._self_instance  # pyright: ignore[reportAttributeAccessIssue]
         if instance is None:
             return self
         return getattr(copy.deepcopy(instance, memo), self.__wrapped__.__name__)
 
 
-class Wrapper(wrapt.FunctionWrapper):  # pyright: ignore[reportUntypedBaseClass]
+class Wrapper(wrapt.FunctionWrapper[..., Any]):
     """A wrapped function: looks, binds, copies and pickles like the function itself."""
 
     __bound_function_wrapper__ = _Bound
@@ -52,7 +52,7 @@ class Wrapper(wrapt.FunctionWrapper):  # pyright: ignore[reportUntypedBaseClass]
         super().__init__(wrapped, wrapper)
         self._self_patched = owner
 
-    def __reduce_ex__(self, protocol: int) -> Any:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return self.__wrapped__.__qualname__
 
     def __copy__(self) -> Any:
@@ -186,20 +186,20 @@ class _Progress:
         self._probe = probe
         self._call = (instance, args, kwargs)
         self._entry: Entry | None = None
-        self._begun = self._finished = False
+        self.begun = self._finished = False
         self._since = 0.0
         self._stream = Stream(facts=probe.facts() if probe.facts is not None else None)
 
     def resume(self, entry: Entry) -> None:
         """Goes on from an entry that began with an await, whose time counts as inside."""
-        self._begun = True
+        self.begun = True
         self._entry = entry
         self._stream.inside = perf_counter() - entry.started
 
     def enter(self) -> Token[Frame | None] | None:
         """Before each step: our frame is current only while Victor's code runs."""
-        if not self._begun:
-            self._begun = True
+        if not self.begun:
+            self.begun = True
             self._entry = self._probe.enter(*self._call)
         if self._entry is None or self._finished:
             return None
@@ -236,14 +236,14 @@ class _Progress:
 
     def _take(self, ending: str) -> bool:
         """True for the one that may finish; a stream that was never read was no call."""
-        if self._finished or not self._begun:
+        if self._finished or not self.begun:
             return False
         self._finished = True
         self._stream.ending = ending
         return self._entry is not None
 
 
-class AsyncStream(wrapt.ObjectProxy):  # pyright: ignore[reportUntypedBaseClass]
+class AsyncStream(wrapt.ObjectProxy[Any]):
     """An asynchronous generator, seen through: passes every item, `athrow` and `aclose` on."""
 
     def __init__(self, wrapped: Any, progress: _Progress) -> None:
@@ -264,7 +264,7 @@ class AsyncStream(wrapt.ObjectProxy):  # pyright: ignore[reportUntypedBaseClass]
 
     async def aclose(self) -> None:
         progress = self._self_progress
-        token = progress.enter() if progress._begun else None  # pyright: ignore[reportPrivateUsage]
+        token = progress.enter() if progress.begun else None
         try:
             await self.__wrapped__.aclose()
         except BaseException as error:
@@ -303,7 +303,7 @@ class AsyncStream(wrapt.ObjectProxy):  # pyright: ignore[reportUntypedBaseClass]
         self._self_progress.finish_later("dropped")
 
 
-class SyncStream(wrapt.ObjectProxy):  # pyright: ignore[reportUntypedBaseClass]
+class SyncStream(wrapt.ObjectProxy[Any]):
     """A generator, seen through."""
 
     def __init__(self, wrapped: Any, progress: _Progress) -> None:

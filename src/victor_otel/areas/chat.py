@@ -6,7 +6,7 @@ members are turns of their own, and part of the request that caused them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from victor_otel import labels
@@ -21,7 +21,7 @@ from victor_otel.shared import (
     observe_turn_request,
     record_error,
 )
-from victor_otel.spec import Area, Call, Hook, Kind, Metric, Observer, Record
+from victor_otel.spec import Area, Call, Hook, Kind, Metric, Observer, Record, mapping
 
 DURATION = Metric(
     name="victor.chat.request.duration",
@@ -65,11 +65,8 @@ class Chunks:
 
 def _gave_up(answer: Any) -> bool:
     """Victor apologises after a provider's failure and calls it a success, except here."""
-    metadata: Any = getattr(answer, "metadata", None)
-    if not isinstance(metadata, Mapping):
-        return False
-    planning: Any = metadata.get("planning")
-    plan_failed = isinstance(planning, Mapping) and planning.get("success") is False
+    metadata = mapping(getattr(answer, "metadata", None))
+    plan_failed = mapping(metadata.get("planning")).get("success") is False
     return plan_failed or metadata.get("agentic_loop_success") is False
 
 

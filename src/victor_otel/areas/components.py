@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from victor_otel import labels
-from victor_otel.spec import Area, Call, Hook, Kind, Metric, Reading, Record
+from victor_otel.spec import Area, Call, Hook, Kind, Metric, Reading, Record, mapping
 
 COMPONENT_HEALTH = Metric(
     name="victor.component_health",
@@ -27,10 +27,7 @@ _VALUES = {"healthy": 1.0, "degraded": 0.5, "unhealthy": 0.0}
 
 
 def _record_report(call: Call, record: Record) -> None:
-    components: Any = getattr(call.result, "components", None)
-    if not isinstance(components, Mapping):
-        return
-    for name, component in components.items():
+    for name, component in mapping(getattr(call.result, "components", None)).items():
         status: Any = getattr(component, "status", None)
         value = _VALUES.get(getattr(status, "value", status))
         if value is not None:  # "unknown" is no value

@@ -19,7 +19,7 @@ from victor_otel.spec import Area, Call, Hook, Record, Scope
 
 
 def used(feature: str) -> Callable[[Call, Record], None]:
-    def observe(call: Call, record: Record) -> None:
+    def observe(_call: Call, record: Record) -> None:
         record(FEATURES, feature=feature)
 
     return observe
@@ -42,7 +42,7 @@ class Steps:
 
     started = complete = False
 
-    def add(self, event: Any) -> None:
+    def add(self, _event: Any) -> None:
         self.started = True
 
 

@@ -6,8 +6,7 @@ turn's, since `/chat` answers 200 although the provider was down.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from http import HTTPStatus
 
 from victor_otel import labels
 from victor_otel.scope import ONE_SHOT
@@ -21,7 +20,7 @@ from victor_otel.shared import (
     record_error,
     record_request,
 )
-from victor_otel.spec import Area, Call, Hook, Kind, Metric, Record, Scope
+from victor_otel.spec import Area, Call, Hook, Kind, Metric, Record, Scope, mapping
 
 REQUEST_DURATION = Metric(
     name="victor.request.duration",
@@ -82,7 +81,7 @@ def observe_http_request(call: Call, record: Record) -> None:
     turn = last_turn(call)
     code = status_code(call)
     record_request(record, call, turn.status if turn is not None else _status_of(code))
-    if code >= 500 and not call.failures:
+    if code >= HTTPStatus.INTERNAL_SERVER_ERROR and not call.failures:
         kind = str(code) if call.error is None else error_type(call.error)
         record_error(record, "api", kind)
 
@@ -90,24 +89,24 @@ def observe_http_request(call: Call, record: Record) -> None:
 def _status_of(code: int) -> str:
     if code == _CLIENT_LEFT:
         return "cancelled"
-    return "failure" if code >= 500 else "rejected" if code >= 400 else "success"
+    if code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return "failure"
+    return "rejected" if code >= HTTPStatus.BAD_REQUEST else "success"
 
 
 def is_tool_call(call: Call) -> bool:
-    message: Any = call.argument("message", 0)
-    return isinstance(message, Mapping) and message.get("method") == "tools/call"
+    return mapping(call.argument("message", 0)).get("method") == "tools/call"
 
 
 def observe_mcp_request(call: Call, record: Record) -> None:
     record(FEATURES, feature="mcp")
-    answer: Any = call.result if isinstance(call.result, Mapping) else {}
-    refused: Any = answer.get("error")
-    failed = bool(refused) or bool((answer.get("result") or {}).get("isError"))
+    answer = mapping(call.result)
+    refused = mapping(answer.get("error"))
+    failed = bool(refused) or bool(mapping(answer.get("result")).get("isError"))
     turn = last_turn(call)
     status = call.status if turn is None else turn.status
     if status == "success" and failed:
-        callers_fault = bool(refused) and refused.get("code") in _CALLERS_FAULT
-        status = "rejected" if callers_fault else "failure"
+        status = "rejected" if refused.get("code") in _CALLERS_FAULT else "failure"
     record_request(record, call, status)
     if refused and status == "failure" and not call.failures:
         record_error(record, "mcp", str(refused.get("code")))
@@ -118,7 +117,7 @@ def client(call: Call) -> str | None:
     return call.result if isinstance(call.result, str) else None
 
 
-def observe_mcp_client(call: Call, record: Record) -> None:
+def observe_mcp_client(_call: Call, record: Record) -> None:
     record(FEATURES, feature="mcp")
 
 
@@ -152,9 +151,7 @@ AREA = Area(
             observe=observe_http_request,
             feeds=(*REQUEST_FEEDS, ERRORS),
         ),
-        Hook(
-            target=f"{_API}._verify_api_key", part="client", of=REQUEST, digest=client
-        ),
+        Hook(target=f"{_API}._verify_api_key", part="client", of=REQUEST, digest=client),
         Hook(target=f"{_MCP}.handle_message", interface="mcp", opens=True),
         Hook(
             target=f"{_MCP}.handle_message",

@@ -37,14 +37,14 @@ CPU_USAGE = Metric(
     name="victor.cpu.usage",
     kind=Kind.GAUGE,
     unit="%",
-    meaning="Share of the CPUs this process may use, 100 is all of them; mean over the last 15 to 60 s",
+    meaning="Share of the CPUs this process may use, 100 is all; mean over the last 15 to 60 s",
     guide=True,
 )
 IO_WAIT = Metric(
     name="victor.io_wait",
     kind=Kind.GAUGE,
     unit="%",
-    meaning="Share of time in which the system's CPUs waited for I/O; mean over the last 15 to 60 s",
+    meaning="Share of time the system's CPUs waited for I/O; mean over the last 15 to 60 s",
 )
 
 SAMPLE_EVERY = 5.0

@@ -6,12 +6,11 @@ a `chat` that calls `stream`, nor a routing wrapper in front counts twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from victor_otel import labels
 from victor_otel.shared import CHAT_TURN, ERRORS, PROVIDER_CALL, error_type, record_error
-from victor_otel.spec import UNSET, Area, Call, Hook, Kind, Metric, Record, is_a
+from victor_otel.spec import UNSET, Area, Call, Hook, Kind, Metric, Record, is_a, mapping
 
 LATENCY = Metric(
     name="victor.provider.latency",
@@ -86,7 +85,7 @@ class Answer:
 
     def __init__(self) -> None:
         self.started = self.complete = self.tool_calls = False
-        self.usage: Mapping[str, Any] | None = None
+        self.usage: Any = None
         self.attempts = 1
 
     def add(self, chunk: Any) -> None:
@@ -121,7 +120,8 @@ def observe_call(call: Call, record: Record) -> None:
     if call.stream is not None and call.stream.first_content is not None:
         record(TIME_TO_FIRST_TOKEN, call.stream.first_content, provider=provider, model=model)
     for kind, names in _USAGE:
-        tokens = next((answer.usage[n] for n in names if n in (answer.usage or ())), None)
+        usage = mapping(answer.usage)
+        tokens = next((usage[name] for name in names if name in usage), None)
         if isinstance(tokens, int) and tokens > 0:
             record(TOKENS, tokens, provider=provider, model=model, type=kind)
     record(RETRIES, max(0, answer.attempts - 1), provider=provider)
@@ -143,9 +143,8 @@ def _whole(response: Any) -> Answer:
 
 def _attempts(answer: Any) -> int:
     """Sandhi, Victor's transport, tells how often it tried, but only when it retried."""
-    metadata: Any = getattr(answer, "metadata", None)
-    usage: Any = metadata.get("sandhi_usage") if isinstance(metadata, dict) else None
-    attempts: Any = usage.get("attempts") if isinstance(usage, dict) else None
+    metadata = mapping(getattr(answer, "metadata", None))
+    attempts = mapping(metadata.get("sandhi_usage")).get("attempts")
     return attempts if isinstance(attempts, int) else 1
 
 
@@ -176,18 +175,20 @@ AREA = Area(
     name="providers",
     metrics=_FEEDS[:-1],
     hooks=(
-        *(Hook(
-            target=f"victor.providers.base:BaseProvider.{method}",
-            scope=PROVIDER_CALL,
-            part="provider",
-            of=CHAT_TURN,
-            digest=failed,
-            stream=Answer,
-            overrides=True,
-            observe=observe_call,
-            feeds=_FEEDS,
-        )
-        for method in ("chat", "stream")),
+        *(
+            Hook(
+                target=f"victor.providers.base:BaseProvider.{method}",
+                scope=PROVIDER_CALL,
+                part="provider",
+                of=CHAT_TURN,
+                digest=failed,
+                stream=Answer,
+                overrides=True,
+                observe=observe_call,
+                feeds=_FEEDS,
+            )
+            for method in ("chat", "stream")
+        ),
         Hook(
             target="victor.providers.resilience:ProviderRetryStrategy._get_delay",
             observe=observe_delay,

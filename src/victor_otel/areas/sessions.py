@@ -190,9 +190,7 @@ AREA = Area(
             )
             for method in ("shutdown", "graceful_shutdown")
         ),
-        Hook(
-            target=f"{_MCP}.handle_message", observe=Sessions.observe_message, feeds=(STARTED,)
-        ),
+        Hook(target=f"{_MCP}.handle_message", observe=Sessions.observe_message, feeds=(STARTED,)),
         Hook(
             target=f"{_MCP}.start_stdio_server",
             observe=Sessions.observe_server_end,

@@ -7,7 +7,6 @@ which alone knows of timeouts. It ran if the tool itself was entered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from victor_otel import labels
@@ -19,7 +18,7 @@ from victor_otel.shared import (
     error_type,
     record_error,
 )
-from victor_otel.spec import UNSET, Area, Call, Hook, Kind, Metric, Part, Record
+from victor_otel.spec import UNSET, Area, Call, Hook, Kind, Metric, Part, Record, mapping
 
 EXECUTIONS = Metric(
     name="victor.tool.executions",
@@ -33,7 +32,7 @@ DURATION = Metric(
     name="victor.tool.execution.duration",
     kind=Kind.HISTOGRAM,
     unit="s",
-    meaning="First entry to last exit of the tool itself, retries included, waiting for a human not",
+    meaning="First entry to last exit of the tool itself, without waiting for a human",
     labels=(labels.TOOL, labels.VERTICAL, labels.STATUS),
     buckets=(0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0),
     guide=True,
@@ -105,8 +104,7 @@ def _category(result: Any) -> str | None:
 def _error_type(call: Call) -> str:
     if call.error is not None:
         return error_type(call.error)
-    metadata: Any = getattr(call.result, "metadata", None)
-    raised: Any = metadata.get("exception") if isinstance(metadata, Mapping) else None
+    raised = mapping(getattr(call.result, "metadata", None)).get("exception")
     return _category(call.result) or raised or "tool_execution"
 
 
@@ -116,10 +114,8 @@ def _tool(call: Call) -> str:
     named = getattr(call.result, "tool_name", None)
     if runs:
         return named or runs[-1].instance.name
-    requested = call.argument("tool_call", 0)
-    if isinstance(requested, Mapping):
-        requested = requested.get("name")
-    name = named or call.argument("tool_name", 0) or requested
+    requested = mapping(call.argument("tool_call", 0)).get("name")
+    name = named or requested or call.argument("tool_name", 0, call.argument("name", 0))
     return registered(getattr(call.instance, "tools", call.instance), name)
 
 
@@ -172,7 +168,7 @@ def returned(call: Call) -> Any:
 
 def accepted(call: Call) -> bool:
     """The verdict of a check that answers `(allowed, reason)`."""
-    return bool(call.result[0]) if isinstance(call.result, tuple) else True
+    return call.result is UNSET or bool(call.result[0])
 
 
 def nothing_missing(call: Call) -> bool:

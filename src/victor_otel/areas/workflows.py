@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from victor_otel import labels
 from victor_otel.shared import ERRORS, FEATURES, WORKFLOW_RUN, error_type, record_error
-from victor_otel.spec import Area, Call, Hook, Kind, Metric, Record
+from victor_otel.spec import Area, Call, Hook, Kind, Metric, Record, mapping
 
 EXECUTIONS = Metric(
     name="victor.workflow.executions",
@@ -24,7 +23,7 @@ class Steps:
 
     started = complete = False
 
-    def add(self, step: Any) -> None:
+    def add(self, _step: Any) -> None:
         self.started = True
 
 
@@ -53,8 +52,8 @@ _TIMEOUTS = ("Execution timeout", "Workflow execution timed out")
 
 def _swallowed(state: Any) -> bool:
     """Victor before 0.9 leaves a node's error in the state of a run that it calls a success."""
-    ours = isinstance(state, Mapping) and ("_node_results" in state or "_workflow_name" in state)
-    return ours and bool(state.get("_error"))
+    found = mapping(state)
+    return ("_node_results" in found or "_workflow_name" in found) and bool(found.get("_error"))
 
 
 def returned(call: Call) -> Any:
@@ -64,11 +63,10 @@ def returned(call: Call) -> Any:
 def _name(call: Call) -> str:
     """The compiled workflow's own name, else that of the definition or state it was given."""
     given = call.argument("workflow", 0)
-    state = call.argument("input_state", 0)
     named = (
         getattr(call.instance, "workflow_name", None),
         getattr(given, "name", None),
-        state.get("_workflow_name") if isinstance(state, Mapping) else None,
+        mapping(call.argument("input_state", 0)).get("_workflow_name"),
     )
     return next((name for name in named if isinstance(name, str) and name), "unnamed")
 
@@ -89,14 +87,18 @@ AREA = Area(
             of=WORKFLOW_RUN,
             digest=returned,
         ),
-        *(Hook(target=target, scope=WORKFLOW_RUN, stream=stream, observe=observe_run, feeds=_FEEDS)
-        for target, stream in (
-            (f"{_EXECUTOR}.execute", None),
-            (f"{_EXECUTOR}.stream", Steps),
-            (f"{_CACHED}.invoke", None),
-            (f"{_CACHED}.stream", Steps),
-            (f"{_GRAPH}.invoke", None),
-            (f"{_GRAPH}.stream", Steps),
-        )),
+        *(
+            Hook(
+                target=target, scope=WORKFLOW_RUN, stream=stream, observe=observe_run, feeds=_FEEDS
+            )
+            for target, stream in (
+                (f"{_EXECUTOR}.execute", None),
+                (f"{_EXECUTOR}.stream", Steps),
+                (f"{_CACHED}.invoke", None),
+                (f"{_CACHED}.stream", Steps),
+                (f"{_GRAPH}.invoke", None),
+                (f"{_GRAPH}.stream", Steps),
+            )
+        ),
     ),
 )

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -38,7 +39,7 @@ def main(
 ) -> None:
     """Runs the demo; `victor_otel.cli` explains the options."""
     _configure(port, otlp)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the sandbox is removed on the way
+    signal.signal(signal.SIGTERM, _leave)
     scenario = Scenario(agents)
     with sandbox(), ScriptedModel(scenario.scripts) as model:
         victor_otel.start()
@@ -47,7 +48,10 @@ def main(
         where = f"pushed to {otlp}, and at {pipeline.endpoint}" if otlp else str(pipeline.endpoint)
 
         def session() -> None:
-            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            with (
+                Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+                contextlib.redirect_stdout(nowhere),
+            ):
                 asyncio.run(run_session(model.url, ledger, scenario))
 
         if once or as_json:
@@ -68,6 +72,11 @@ def main(
     if not delivered:
         print(f"victor-otel demo: {otlp} did not take the metrics", file=sys.stderr)
     raise typer.Exit(1 if problems or not delivered else 0)
+
+
+def _leave(_signal: int, _frame: object) -> None:
+    """Ends as after Ctrl-C: the sandbox is removed on the way."""
+    sys.exit(0)
 
 
 def _configure(port: int, otlp: str) -> None:

@@ -25,12 +25,12 @@ def deterministic_embeddings() -> Generator[None]:
     same choices in every run.
     """
     base = part("victor.storage.embeddings.service", "EmbeddingService")
-    previous = base._instance  # noqa: SLF001  # Victor has no public way to seat one
-    base._instance = _service_class(base)()  # noqa: SLF001
+    previous = base._instance  # Victor has no public way to seat one
+    base._instance = _service_class(base)()
     try:
         yield
     finally:
-        base._instance = previous  # noqa: SLF001
+        base._instance = previous
 
 
 def _service_class(base: Any) -> Any:
@@ -54,7 +54,7 @@ def _service_class(base: Any) -> Any:
         def _ensure_model_loaded(self) -> None:
             """There is nothing to load."""
 
-        def embed_text_sync(self, text: str, use_cache: bool = True) -> Any:  # noqa: ARG002, FBT001, FBT002
+        def embed_text_sync(self, text: str, use_cache: bool = True) -> Any:  # noqa: ARG002
             return vector(text)
 
         def embed_batch_sync(self, texts: list[str]) -> Any:

@@ -1,0 +1,88 @@
+"""`nox` runs everything; `nox -l` lists the sessions. Each has an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = ["lint", "types", "tests", "oldest", "stack", "docs", "build"]
+nox.options.error_on_missing_interpreters = True
+
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+VICTOR = PROJECT["optional-dependencies"]["instruments"][0]
+OLDEST = VICTOR.partition(">=")[2].partition(",")[0]
+
+
+def install(session: nox.Session, *groups: str, victor: str = VICTOR) -> None:
+    """The package as it is here, with dependency groups and a version of Victor."""
+    chosen = [f"--group={group}" for group in groups]
+    session.run_install("uv", "pip", "install", "--quiet", "-e", ".", *chosen, victor)
+
+
+def pytest(session: nox.Session, *arguments: str) -> None:
+    """Runs tests under coverage; in CI nothing may skip."""
+    session.env["COVERAGE_FILE"] = str(Path(".nox", f".coverage-{session.name}").absolute())
+    session.env.pop("PYTHONDONTWRITEBYTECODE", None)
+    strict = ["-p", "tests.no_skips"] if os.environ.get("CI") else []
+    session.run("coverage", "run", "-m", "pytest", *strict, *arguments, *session.posargs)
+    session.run("coverage", "report", "--skip-covered", "--show-missing", "--sort=cover")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, format and the directions of imports."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types."""
+    install(session, "lint", "test")
+    session.run("pyright")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests on the newest Victor that is supported."""
+    install(session, "test")
+    pytest(session, "-m", "not stack")
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """The tests on the oldest Victor that is supported."""
+    install(session, "test", victor=f"victor-ai=={OLDEST}")
+    pytest(session, "-m", "not stack", "tests/victor", "tests/test_doors.py")
+
+
+@nox.session
+def stack(session: nox.Session) -> None:
+    """The three routes, with the real Collector and Prometheus."""
+    install(session, "test")
+    session.run("python", "scripts/stack.py")
+    pytest(session, "-m", "stack")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Generated documentation is as the code says; `nox -s docs -- --write` makes it so."""
+    install(session)
+    session.run("python", "scripts/docs.py", *(session.posargs or ["--check"]))
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The wheel installs and works on its own."""
+    session.install("build", "twine")
+    session.run("python", "-m", "build", "--installer=uv", "--outdir=dist", silent=True)
+    wheel = max(Path("dist").glob("*.whl"), key=lambda path: path.stat().st_mtime)
+    session.run("twine", "check", "--strict", str(wheel))
+    session.run_install("uv", "pip", "install", "--quiet", f"{wheel}[instruments]")
+    session.run("victor-otel", "doctor")
