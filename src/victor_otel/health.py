@@ -53,9 +53,13 @@ Points = Iterator[tuple[float, Mapping[str, str]]]
 
 
 class Health:
-    """Plain counters of one instrumentation; safe from any thread."""
+    """Plain counters of this process; safe from any thread."""
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Empty again: in a forked child the parent's counts are not ours."""
         self._lock = threading.Lock()
         self.hooks: dict[str, str] = {}
         self.errors: Counter[str] = Counter()

@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 _lock = threading.RLock()
 _current: Instrumentation | None = None
 _private: Pipeline | None = None
+_health = Health()
 
 
 class Instrumentation:
     """All wrappers, states and health of one activation."""
 
     def __init__(self, meter_provider: MeterProvider | None = None) -> None:
-        self.health = Health()
+        self.health = _health
+        self.health.hooks.clear()
         self.pipeline: Pipeline | None = None
         self._provider = meter_provider
         self._states: dict[str, Any] = {}
@@ -120,8 +122,6 @@ class Instrumentation:
         connected = _private if self._provider is None else None
         if connected is None:
             connected = pipeline.connect(self.health, self._provider)
-        else:
-            self.health.endpoint_up = connected.server is not None or None
         if connected.owner == "victor-otel":
             _private = connected
         self.pipeline = connected
@@ -134,9 +134,8 @@ class Instrumentation:
         for flying in {one.in_flight for one in entered if one.in_flight is not None}:
             recorder.observe(flying, functools.partial(self.engine.read_in_flight, flying))
         recorder.declare(catalog.METRICS, self._fed())
-        # Last registered, first run: sessions end before any provider shuts down.
-        atexit.unregister(_at_exit)
-        atexit.register(_at_exit)
+        recorder.on_live = _run_first_at_exit
+        _run_first_at_exit()
 
     def _fed(self) -> Iterable[Metric]:
         """The metrics that a bound hook can move."""
@@ -173,7 +172,6 @@ class Instrumentation:
     def restart(self) -> None:
         """In a forked child: states, windows and totals of the parent are not ours."""
         self.pipeline = None
-        self.health.endpoint_up = None
         self.engine.renew(**self._new_observers())
 
     def _state_of(self, area: Area) -> tuple[Any, ...]:
@@ -244,6 +242,12 @@ def note_activation() -> None:
         frame = frame.f_back
 
 
+def _run_first_at_exit() -> None:
+    """Last registered, first run: sessions end before a provider shuts down."""
+    atexit.unregister(_at_exit)
+    atexit.register(_at_exit)
+
+
 def _at_exit() -> None:
     if _current is not None:
         _current.close()
@@ -253,6 +257,7 @@ def _after_fork() -> None:
     global _lock, _private
     _lock = threading.RLock()
     failsafe.forget()
+    _health.restart()
     if (pipeline := sys.modules.get("victor_otel.pipeline")) is not None:
         pipeline.after_fork()
     if _private is not None:

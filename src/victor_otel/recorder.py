@@ -67,6 +67,8 @@ class Recorder:
         self._gauges = gauges
         self._provider = provider
         self._live = not is_placeholder(provider)
+        self.on_live: Callable[[], None] = lambda: None
+        """Called when an application sets a provider where there was none."""
         self._meter = provider.get_meter("victor_otel", __version__)
         self._bounds = Bounds()
         self._lock = threading.Lock()
@@ -136,7 +138,9 @@ class Recorder:
 
     def _is_live(self) -> bool:
         """Whether the application has set a provider behind the placeholder since."""
-        self._live = not is_placeholder(metrics.get_meter_provider())
+        if not is_placeholder(metrics.get_meter_provider()):
+            self._live = True
+            self.on_live()
         return self._live
 
     def _collect(self, metric: Metric, _options: CallbackOptions) -> list[Observation]:

@@ -27,6 +27,10 @@ ONE_SHOT = Scope(name="one_shot", outermost=True)
 """`victor run ...` and `victor chat MESSAGE`: one answer, then the process ends."""
 
 
+_ENDED = Call(None, (), {})
+"""Stands for the call of a closed frame."""
+
+
 class Frame:
     """One entered function: its scope and level, and the logical call it belongs to."""
 
@@ -55,6 +59,7 @@ class Frame:
         """Ends the frame and lets go of what it saw: contexts may keep the frame for long."""
         self.active = False
         self.instance = self.owner = None
+        self.call = _ENDED
 
 
 def active(frame: Frame | None) -> Iterator[Frame]:

@@ -65,9 +65,7 @@ def exported_name(metric: Any) -> str:
 
 def counted(answer: Mapping[str, Any]) -> Series:
     assert answer["problems"] == []
-    return {
-        (name, frozenset(labels.items())): value for name, labels, value in answer["expected"]
-    }
+    return {(name, frozenset(labels.items())): value for name, labels, value in answer["expected"]}
 
 
 def check_gauges(found: Series) -> None:
@@ -220,9 +218,7 @@ def test_one_shot_commands_add_up_through_the_collector_and_leave_no_gauges() ->
             answer.usage.prompt for answer in model.answers if answer.usage is not None
         )
         gauges = {m.prometheus_name for m in catalog.METRICS} - {
-            m.prometheus_name
-            for m in catalog.METRICS
-            if m.kind in {Kind.COUNTER, Kind.HISTOGRAM}
+            m.prometheus_name for m in catalog.METRICS if m.kind in {Kind.COUNTER, Kind.HISTOGRAM}
         }
         assert not gauges & names(found)
         assert exposition(gateway.long_metrics) == {}
@@ -253,5 +249,3 @@ def test_what_victor_prints_is_the_same_byte_for_byte() -> None:
         busy = {"OTEL_METRICS_EXPORTER": "console,prometheus,otlp"}
         busy |= {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "VICTOR_PROMETHEUS_PORT": "0"}
         assert victor(*command, **busy).stdout == without
-
-

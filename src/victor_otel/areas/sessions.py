@@ -66,6 +66,7 @@ class Session:
     started: float
     last: float
     requests: int = 0
+    counted: bool = False
     agent: weakref.ref[Any] | None = None
     """Keeps the callback that ends the session of an agent that was never closed."""
 
@@ -83,7 +84,9 @@ class Sessions:
         interface = call.context.interface
         if call.result is UNSET or interface in {"api", "mcp"} or CHAT_TURN.name in call.enclosing:
             return
-        self._begin(id(call.result), interface, call.ended, record)
+        # `victor chat` makes its agent before it chooses between terminal and full screen.
+        undecided = interface == "cli"
+        self._begin(id(call.result), interface, call.ended, record, count=not undecided)
 
     def observe_agent(self, call: Call, record: Record) -> None:
         """The orchestrator outlives its agent even when closed, so the agent is watched."""
@@ -95,6 +98,15 @@ class Sessions:
                     call.instance,
                     lambda _: failsafe.defer(self._end, key, record, perf_counter()),
                 )
+
+    def observe_screen(self, call: Call, record: Record) -> None:
+        """The full-screen interface took over an agent."""
+        key = id(getattr(call.argument("agent", 1), "_orchestrator", None))
+        with self._lock:
+            session = self._open.get(key)
+            if session is not None:
+                session.interface = "tui"
+        self._count(session, record)
 
     def observe_shutdown(self, call: Call, record: Record) -> None:
         self._end(id(call.instance), record, call.ended)
@@ -124,6 +136,8 @@ class Sessions:
         with self._lock:
             session = self._open.get(key)
             if session is not None:
+                if not session.counted:
+                    session.interface = interface
                 session.requests += 1
                 session.last = call.ended
                 self._open.move_to_end(key)
@@ -132,6 +146,7 @@ class Sessions:
             seen.move_to_end(user)
             if len(seen) > MAX_CLIENTS:
                 seen.popitem(last=False)
+        self._count(session, record)
 
     def read_active_users(self) -> Iterator[tuple[float, Mapping[str, str]]]:
         since = perf_counter() - ACTIVE_SECONDS
@@ -146,17 +161,29 @@ class Sessions:
         for key, session in list(self._open.items()):
             self._end(key, record, session.last if session.interface == "api" else now)
 
-    def _begin(self, key: object, interface: str, moment: float, record: Record) -> None:
+    def _begin(
+        self, key: object, interface: str, moment: float, record: Record, *, count: bool = True
+    ) -> None:
         with self._lock:
             if key in self._open:
                 return
-            self._open[key] = Session(interface, moment, moment)
-        record(STARTED, interface=interface)
+            session = self._open[key] = Session(interface, moment, moment)
+        if count:
+            self._count(session, record)
+
+    def _count(self, session: Session | None, record: Record) -> None:
+        """Counts a session once, as soon as its interface is certain."""
+        with self._lock:
+            if session is None or session.counted:
+                return
+            session.counted = True
+        record(STARTED, interface=session.interface)
 
     def _end(self, key: object, record: Record, moment: float) -> None:
         with self._lock:
             session = self._open.pop(key, None)
         if session is not None:
+            self._count(session, record)
             record(DURATION, moment - session.started, interface=session.interface)
             record(REQUESTS_PER_USER, session.requests, interface=session.interface)
 
@@ -182,6 +209,11 @@ AREA = Area(
     ),
     hooks=(
         Hook(target="victor.framework.agent:Agent.__init__", observe=Sessions.observe_agent),
+        Hook(
+            target="victor.ui.tui.app:VictorTUIApp.__init__",
+            observe=Sessions.observe_screen,
+            feeds=(STARTED,),
+        ),
         *(
             Hook(
                 target=f"{_ORCHESTRATOR}.{method}",
