@@ -88,6 +88,35 @@ def answer(program: str, *arguments: str, **variables: str) -> Any:
     return json.loads(run(program, *arguments, **variables).stdout.splitlines()[-1])
 
 
+def victor(
+    model: str, *arguments: str, given: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs Victor's own command line, with `given` on its standard input."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.victor_cli", model, *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        env=environment(**variables),
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def exported(stderr: str) -> dict[str, list[dict[str, Any]]]:
+    """The data points of the console exporter's last export, by metric name."""
+    _, _, last = stderr.rpartition('{\n    "resource_metrics"')
+    document, _ = json.JSONDecoder().raw_decode('{"resource_metrics"' + last)
+    return {
+        metric["name"]: metric["data"]["data_points"]
+        for resource in document["resource_metrics"]
+        for scope in resource["scope_metrics"]
+        for metric in scope["metrics"]
+    }
+
+
 @contextmanager
 def silent_server() -> Iterator[int]:
     """A port that accepts connections and never answers."""

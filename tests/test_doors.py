@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from tests.processes import AGENT, answer, free_port, run
+from tests.processes import AGENT, answer, environment, free_port, run
 
 CORE = {
     "victor_initialization_duration_seconds_count": 1,
@@ -224,3 +226,19 @@ print(subprocess.run([sys.executable, "-X", "importtime", "-c", program], captur
     )
     line = next(line for line in done.stdout.splitlines() if line.endswith(" victor_otel.plugin"))
     assert int(line.split("|")[1]) < 30_000
+
+
+def test_opentelemetry_instrument_switches_on_with_its_own_sdk() -> None:
+    script = AGENT + "work()\nfrom victor_otel import instrumentation\n"
+    script += "print(instrumentation.current().pipeline.owner, file=sys.stderr)"
+    done = subprocess.run(
+        ["opentelemetry-instrument", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=environment(OTEL_METRICS_EXPORTER="console", OTEL_TRACES_EXPORTER="none"),
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "application"
+    assert '"victor.chat.request.duration"' in done.stdout

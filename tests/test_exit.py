@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.processes import AGENT, answer, free_port, run, silent_server
+from tests.processes import AGENT, answer, exported, free_port, run, silent_server
 
 TIMED = (
     AGENT
@@ -65,13 +65,7 @@ with sandbox(), ScriptedModel({"m": Script([Step("Hi.")])}) as model:
         OTEL_METRICS_EXPORTER="console",
     )
     assert done.stdout == ""
-    text = done.stderr[done.stderr.index('{\n    "resource_metrics"') :]
-    exported, _ = json.JSONDecoder().raw_decode(text)
-    metrics = {
-        metric["name"]: metric["data"]["data_points"]
-        for scope in exported["resource_metrics"][0]["scope_metrics"]
-        for metric in scope["metrics"]
-    }
+    metrics = exported(done.stderr)
     assert [point["count"] for point in metrics["victor.session.duration"]] == [1]
     assert [point["sum"] for point in metrics["victor.requests_per_user"]] == [1]
 

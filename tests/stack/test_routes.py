@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import environment
+from tests.processes import environment, victor
 from tests.stack.processes import (
     Labels,
     collector,
@@ -171,19 +171,6 @@ ANSWER = Step("The answer is 42. Task complete.", usage=Usage(prompt=5, completi
 RUNS = 4
 
 
-def victor(model: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.victor_cli", model, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment(**variables),
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 def total(found: Series, name: str, **labels: str) -> float:
     return sum(
         value for (n, pairs), value in found.items() if n == name and labels.items() <= set(pairs)
@@ -238,14 +225,3 @@ def test_deltas_pushed_straight_into_prometheus_are_refused_and_the_log_says_why
         )
         assert done.stderr.count("did not accept a push of deltas") == 1
         assert series(receiving.url, _OURS) == {}
-
-
-def test_what_victor_prints_is_the_same_byte_for_byte() -> None:
-    with ScriptedModel({"m": Script([ANSWER], ANSWER)}) as model:
-        command = (model.url, "run", "What is the answer?")
-        without = victor(*command, WITHOUT_US="1").stdout
-        assert "42" in without
-        assert victor(*command).stdout == without
-        busy = {"OTEL_METRICS_EXPORTER": "console,prometheus,otlp"}
-        busy |= {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "VICTOR_PROMETHEUS_PORT": "0"}
-        assert victor(*command, **busy).stdout == without
