@@ -156,13 +156,15 @@ class Probe:
 
     def exit(
         self,
-        entry: Entry,
+        entry: Entry | None,
         result: Any,
         error: BaseException | None,
         stream: Stream | None = None,
         ended: float | None = None,
     ) -> None:
         """Closes the frames and lets the observers see the finished calls."""
+        if entry is None:
+            return
         now = perf_counter() if ended is None else ended
         for frame in entry.frames:
             frame.close()
@@ -173,7 +175,7 @@ class Probe:
             part.ended = now
             if hook.digest is not None:
                 self._guarded(hook.target, self._digest, hook.digest, call, part)
-        failsafe.drain()
+        failsafe.drain(self.engine.health)
         for hook, call, new in entry.calls:
             if hook.owns and error is None:
                 parts = (getattr(call.instance, name, None) for name in hook.owns)

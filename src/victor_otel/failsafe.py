@@ -6,6 +6,7 @@ Victor is always called outside of it, so its exceptions never pass through here
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,9 @@ logger = logging.getLogger("victor_otel")
 
 STRICT = False
 """Set by our own tests, so that a bug of ours fails them instead of being swallowed."""
+
+_draining = threading.local()
+"""Whether this thread is at it: what is done may itself look for more to do."""
 
 _deferred: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
 
@@ -42,14 +46,23 @@ def defer(function: Callable[..., None], *args: Any) -> None:
     _deferred.append((function, args))
 
 
-def drain() -> None:
-    """Does what was deferred. Called before each record, each collection and the exit flush."""
-    while _deferred:
-        try:
-            function, args = _deferred.popleft()
-        except IndexError:  # another thread was faster
-            return
-        function(*args)
+def drain(health: Health) -> None:
+    """Does what was deferred. Called after each call, before each collection and at exit."""
+    if getattr(_draining, "on", False):
+        return
+    _draining.on = True
+    try:
+        while _deferred:
+            try:
+                function, args = _deferred.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                function(*args)
+            except Exception as error:
+                caught(health, "deferred", error)
+    finally:
+        _draining.on = False
 
 
 def forget() -> None:

@@ -152,7 +152,7 @@ class Instrumentation:
 
     def close(self) -> None:
         """Records what ends with the process, and has it delivered."""
-        failsafe.drain()
+        failsafe.drain(self.health)
         for area in catalog.AREAS:
             if area.at_exit is not None:
                 try:
@@ -190,14 +190,12 @@ def hooks_by_target(version: str | None) -> Mapping[str, list[Hook]]:
     return grouped
 
 
-def _wrap(original: Any, owner: Any, *, probe: Probe, install: Any) -> Any:
-    if install is None:
-        return wrapping.wrap(original, probe, owner)
-    return wrapping.wrap_then(original, probe, owner, install)
+def _wrap(original: Any, owner: Any, name: str, *, probe: Probe, install: Any) -> Any:
+    return wrapping.wrap(original, probe, owner, name, then=install)
 
 
-def _wrap_carrying(original: Any, owner: Any, *, carry: Any) -> Any:
-    return wrapping.Wrapper(original, carry, owner)
+def _wrap_carrying(original: Any, owner: Any, name: str, *, carry: Any) -> Any:
+    return wrapping.Wrapper(original, carry, owner, name)
 
 
 def activate(meter_provider: MeterProvider | None = None) -> Instrumentation:

@@ -21,12 +21,39 @@ logger = logging.getLogger("victor_otel")
 
 _MISSING = object()
 
-Wrap = Callable[[Any, Any], Any]
-"""`(original, owner) -> wrapper`, both as they stand in the owner's dictionary."""
+Wrap = Callable[[Any, Any, str], Any]
+"""`(original, owner, name) -> wrapper`; the original as it stands in its owner's dictionary."""
 
 
 class MissingTargetError(LookupError):
     """Victor has no such function; the message says what was not found."""
+
+
+class _Patch:
+    """One replaced attribute. Keeps no class alive: Victor makes some for a single call."""
+
+    def __init__(self, owner: Any, name: str, replacement: Any) -> None:
+        self._owner = weakref.ref(owner)
+        self._name = name
+        self._inherited = name not in _own(owner)
+        self._replacement: Callable[[], Any]
+        self._original: Callable[[Any], Any]
+        if isinstance(replacement, wrapt.FunctionWrapper):
+            self._replacement = weakref.ref(cast("Any", replacement))
+            self._original = lambda wrapper: wrapper.__wrapped__
+        else:  # our `__init_subclass__`, on a base class that lives on
+            original = _own(owner).get(name)
+            self._replacement = lambda: replacement
+            self._original = lambda _: original
+
+    def undo(self) -> None:
+        owner, replacement = self._owner(), self._replacement()
+        if owner is None or _own(owner).get(self._name) is not replacement:
+            return
+        if self._inherited:
+            delattr(owner, self._name)
+        else:
+            setattr(owner, self._name, self._original(replacement))
 
 
 class Patcher:
@@ -34,9 +61,9 @@ class Patcher:
 
     def __init__(self, health: Health) -> None:
         self._health = health
-        self._patches: list[tuple[weakref.ref[Any], str, Any, Any]] = []
+        self._patches: list[_Patch] = []
         self._undone = False
-        self._half_imported: list[Callable[[], None]] = []
+        self._half_imported: list[tuple[ModuleType, Callable[[ModuleType], None]]] = []
 
     def patch(self, target: str, wrap: Wrap, *, overrides: bool = False) -> None:
         """Wraps `target` now if its module is imported, else as soon as it is."""
@@ -64,15 +91,18 @@ class Patcher:
         module = sys.modules.get(module_name)
         if module is not None and _importing(module):
             # Too late for an import hook, too early to look inside.
-            self._half_imported.append(lambda: on_import(module))
+            self._half_imported.append((module, on_import))
         else:
             wrapt.register_post_import_hook(on_import, module_name)
 
     def retry(self) -> None:
         """Wraps what was in the middle of its import when it was asked for."""
         pending, self._half_imported = self._half_imported, []
-        for on_import in pending:
-            on_import()
+        for module, on_import in pending:
+            if _importing(module):
+                self._half_imported.append((module, on_import))
+            else:
+                on_import(module)
 
     def patch_function(self, owner: Any, name: str, wrap: Wrap) -> None:
         """Wraps a function that is no hook of an area."""
@@ -81,24 +111,19 @@ class Patcher:
     def undo(self) -> None:
         """Puts back exactly what was there, newest first; a foreign wrapper over ours stays."""
         self._undone = True
-        for reference, name, wrapper, original in reversed(self._patches):
-            owner = reference()
-            if owner is None or _own(owner).get(name) is not wrapper:
-                continue
-            if original is _MISSING:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, original)
+        for patch in reversed(self._patches):
+            patch.undo()
         self._patches.clear()
 
     def _replace(self, owner: Any, name: str, wrap: Wrap) -> None:
         own = _own(owner).get(name, _MISSING)
-        self._set(owner, name, wrap(_inherited(owner, name) if own is _MISSING else own, owner))
+        original = _inherited(owner, name) if own is _MISSING else own
+        self._set(owner, name, wrap(original, owner, name))
 
     def _set(self, owner: Any, name: str, replacement: Any) -> None:
-        own = _own(owner).get(name, _MISSING)
+        patch = _Patch(owner, name, replacement)
         setattr(owner, name, replacement)
-        self._patches.append((weakref.ref(owner), name, replacement, own))
+        self._patches.append(patch)
 
     def _wrap_overrides(self, base: type, name: str, wrap: Wrap) -> None:
         """Wraps `name` in every class that implements it for a subclass of `base`.
@@ -168,7 +193,7 @@ def _own(owner: Any) -> dict[str, Any]:
 
 def _resolution_order(owner: Any) -> Iterable[Any]:
     """The classes in which an attribute of `owner` may stand; a module has no others."""
-    return cast("Iterable[Any]", getattr(owner, "__mro__", (owner,)))
+    return cast("Iterable[Any]", owner.__mro__) if isinstance(owner, type) else (owner,)
 
 
 def _subclasses(base: type) -> Iterable[type]:

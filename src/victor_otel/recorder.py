@@ -38,18 +38,21 @@ class Bounds:
 
     def apply(self, label: Label, value: object) -> tuple[str, bool]:
         """The value to record, and whether a cap (not a closed set) replaced the given one."""
+        text = str.__str__(value) if isinstance(value, str) else ""
         if label.closed:
-            return (value, False) if value in label.values else (label.fallback, False)  # pyright: ignore[reportReturnType]
-        if not isinstance(value, str) or not value or len(value) > MAX_LENGTH:
+            return (text if text in label.values else label.fallback), False
+        if not text or len(text) > MAX_LENGTH:
             return label.fallback, True
         known = self._known.get(label.name)
-        if known is not None and value in known:
-            return value, False
+        if known is not None and text in known:
+            return text, False
+        if not _encodable(text):
+            return label.fallback, True
         with self._lock:
             known = self._known.setdefault(label.name, set())
-            if len(known) < label.limit or value in known or value == label.fallback:
-                known.add(value)
-                return value, False
+            if len(known) < label.limit or text in known or text == label.fallback:
+                known.add(text)
+                return text, False
         return label.fallback, True
 
 
@@ -145,7 +148,7 @@ class Recorder:
 
     def _collect(self, metric: Metric, _options: CallbackOptions) -> list[Observation]:
         try:
-            failsafe.drain()
+            failsafe.drain(self._health)
             return [
                 Observation(value, self._attributes(metric, labels))
                 for value, labels in self._reads[metric]()
@@ -225,6 +228,15 @@ class Recorder:
             value = read(window)
             if value is not None:
                 yield value, dict(zip(_names(metric.labels), key, strict=True))
+
+
+def _encodable(text: str) -> bool:
+    """Lone surrogates, as undecodable file names have them, would break an exporter."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _names(labels: Iterable[Label]) -> list[str]:

@@ -136,11 +136,10 @@ class Settings:
             if ours
             else (get(OTEL_PROMETHEUS_HOST, OTEL_PROMETHEUS_HOST.default), OTEL_PROMETHEUS_PORT)
         )
-        protocol = get(OTEL_METRICS_PROTOCOL) or get(OTEL_PROTOCOL, OTEL_PROTOCOL.default)
+        spoken = OTEL_METRICS_PROTOCOL if get(OTEL_METRICS_PROTOCOL) else OTEL_PROTOCOL
+        protocol = get(spoken, OTEL_PROTOCOL.default)
         if protocol not in {"grpc", "http/protobuf"}:
-            raise SettingsError(
-                f"{OTEL_PROTOCOL.name} is {protocol!r}; set it to http/protobuf or grpc"
-            )
+            raise SettingsError(f"{spoken.name} is {protocol!r}; set it to http/protobuf or grpc")
         lifetime = get(LIFETIME, LIFETIME.default)
         if lifetime not in {"long", "short", "auto"}:
             raise SettingsError(f"{LIFETIME.name} is {lifetime!r}; set it to long, short or auto")

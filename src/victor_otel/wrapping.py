@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import copy
 import inspect
+import pkgutil
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Token
 from time import perf_counter
@@ -28,19 +29,26 @@ class _Bound(wrapt.BoundFunctionWrapper[..., Any]):
     """A wrapped method as an attribute gives it; copied and pickled as the plain one is."""
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
-        owner: Any = self._self_instance  # pyright: ignore[reportAttributeAccessIssue]
-        if owner is None:
-            owner = self._self_parent._self_patched  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue]
-        return getattr, (owner, self.__wrapped__.__name__)
+        wrapper = _wrapper(self)
+        return getattr, (_bound_to(self) or wrapper._self_patched, wrapper._self_name)  # noqa: SLF001
 
     def __copy__(self) -> Any:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        instance: Any = self._self_instance  # pyright: ignore[reportAttributeAccessIssue]
+        instance = _bound_to(self)
         if instance is None:
             return self
-        return getattr(copy.deepcopy(instance, memo), self.__wrapped__.__name__)
+        return getattr(copy.deepcopy(instance, memo), _wrapper(self)._self_name)  # noqa: SLF001
+
+
+def _bound_to(method: Any) -> Any:
+    """The instance, or class, that a method is bound to; None for a plain function."""
+    return getattr(method.__wrapped__, "__self__", None)
+
+
+def _wrapper(method: Any) -> Wrapper:
+    return method._self_parent  # noqa: SLF001
 
 
 class Wrapper(wrapt.FunctionWrapper[..., Any]):
@@ -48,12 +56,16 @@ class Wrapper(wrapt.FunctionWrapper[..., Any]):
 
     __bound_function_wrapper__ = _Bound
 
-    def __init__(self, wrapped: Any, wrapper: Callable[..., Any], owner: Any) -> None:
+    def __init__(
+        self, wrapped: Any, wrapper: Callable[..., Any], owner: Any, name: str = ""
+    ) -> None:
         super().__init__(wrapped, wrapper)
         self._self_patched = owner
+        self._self_name = name or getattr(wrapped, "__name__", "")
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
-        return self.__wrapped__.__qualname__
+        path = f"{self.__wrapped__.__module__}:{self.__wrapped__.__qualname__}"
+        return pkgutil.resolve_name, (path,)
 
     def __copy__(self) -> Any:
         return self
@@ -62,37 +74,43 @@ class Wrapper(wrapt.FunctionWrapper[..., Any]):
         return self
 
 
-def wrap(original: Any, probe: Probe, owner: Any) -> Wrapper:
-    """Wraps `original`, an attribute as it stands in its owner's dictionary."""
+def wrap(
+    original: Any,
+    probe: Probe,
+    owner: Any,
+    name: str = "",
+    *,
+    then: Callable[[Any], None] | None = None,
+) -> Wrapper:
+    """Wraps `original`, which stands as `name` in its owner's dictionary.
+
+    `then` sees the instance of a plain method after each call.
+    """
     function = getattr(original, "__func__", original)
     if probe.facts is not None:
-        return Wrapper(original, _streaming(probe), owner)
-    if inspect.iscoroutinefunction(function):
-        return Wrapper(original, _coroutine(probe), owner)
-    return Wrapper(original, _function(probe), owner)
+        call = _streaming(probe, runs_at_once=not _is_lazy(function))
+    elif inspect.iscoroutinefunction(function):
+        call = _coroutine(probe)
+    else:
+        call = _function(probe, then)
+    return Wrapper(original, call, owner, name)
 
 
-def wrap_then(original: Any, probe: Probe, owner: Any, then: Callable[[Any], None]) -> Wrapper:
-    """Wraps a plain method, and has `then` see its instance after each call."""
-    call = _function(probe)
-
-    def call_then(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        result = call(wrapped, instance, args, kwargs)
-        if probe.engine.enabled:
-            then(instance)
-        return result
-
-    return Wrapper(original, call_then, owner)
+def _is_lazy(function: Any) -> bool:
+    """Whether calling runs nothing of the body yet."""
+    return (
+        inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+        or inspect.isgeneratorfunction(function)
+    )
 
 
-def _function(probe: Probe) -> Callable[..., Any]:
+def _function(probe: Probe, then: Callable[[Any], None] | None = None) -> Callable[..., Any]:
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not probe.engine.enabled:
             return wrapped(*args, **kwargs)
         entry = probe.enter(instance, args, kwargs)
-        if entry is None:
-            return wrapped(*args, **kwargs)
-        token = CURRENT.set(entry.frame)
+        token = CURRENT.set(entry.frame if entry is not None else CURRENT.get())
         try:
             result = wrapped(*args, **kwargs)
         except BaseException as error:
@@ -101,6 +119,8 @@ def _function(probe: Probe) -> Callable[..., Any]:
             raise
         _reset(token)
         probe.exit(entry, result, None)
+        if then is not None:
+            then(instance)
         return result
 
     return call
@@ -108,52 +128,62 @@ def _function(probe: Probe) -> Callable[..., Any]:
 
 def _coroutine(probe: Probe) -> Callable[..., Any]:
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        coroutine = wrapped(*args, **kwargs)
         if not probe.engine.enabled:
-            return coroutine
-        return _named(_drive(coroutine, probe, instance, args, kwargs), coroutine)
+            return wrapped(*args, **kwargs)
+        # Wrong arguments raise here, as without us. The coroutine itself is made when it is
+        # first awaited: one that never is must not warn twice.
+        wrapped(*args, **kwargs).close()
+        return _named(_drive(wrapped, probe, instance, args, kwargs), wrapped)
 
     return call
 
 
-def _streaming(probe: Probe) -> Callable[..., Any]:
+def _streaming(probe: Probe, *, runs_at_once: bool) -> Callable[..., Any]:
     """For what returns an iterator at once, or after an await: providers do all of it."""
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = wrapped(*args, **kwargs)
         if not probe.engine.enabled:
-            return result
+            return wrapped(*args, **kwargs)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            if runs_at_once:
+                probe.exit(probe.enter(instance, args, kwargs), UNSET, error)
+            raise
         if hasattr(result, "__anext__"):
             return AsyncStream(result, _Progress(probe, instance, args, kwargs))
         if hasattr(result, "__next__"):
             return SyncStream(result, _Progress(probe, instance, args, kwargs))
-        if inspect.iscoroutine(result):
-            return _named(_drive(result, probe, instance, args, kwargs), result)
-        return result
+        if not inspect.iscoroutine(result):
+            return result
+        if runs_at_once:  # it has run already: what it returned can only be awaited
+            return _named(_drive(lambda: result, probe, instance, (), {}), result)
+        result.close()
+        return _named(_drive(wrapped, probe, instance, args, kwargs), wrapped)
 
     return call
 
 
 async def _drive(
-    coroutine: Coroutine[Any, Any, Any],
+    function: Callable[..., Coroutine[Any, Any, Any]],
     probe: Probe,
     instance: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
+    coroutine = function(*args, **kwargs)
     entry = probe.enter(instance, args, kwargs)
     if entry is None:
         return await coroutine
     token = CURRENT.set(entry.frame)
     try:
         result = await coroutine
-    except GeneratorExit as error:  # closed by hand or by the garbage collector: no telling
-        _reset(token)
-        failsafe.defer(probe.exit, entry, UNSET, error, None, perf_counter())
-        raise
     except BaseException as error:
         _reset(token)
-        probe.exit(entry, UNSET, error)
+        if _closing(error):
+            failsafe.defer(probe.exit, entry, UNSET, error, None, perf_counter())
+        else:
+            probe.exit(entry, UNSET, error)
         raise
     _reset(token)
     if probe.facts is not None and hasattr(result, "__anext__"):
@@ -162,6 +192,18 @@ async def _drive(
         return AsyncStream(result, progress)
     probe.exit(entry, result, None)
     return result
+
+
+def _closing(error: BaseException) -> bool:
+    """Whether a coroutine is being closed: by hand or by the garbage collector, no telling."""
+    if isinstance(error, RuntimeError) and str(error).endswith("ignored GeneratorExit"):
+        return True
+    context: BaseException | None = error
+    while context is not None:
+        if isinstance(context, GeneratorExit):
+            return True
+        context = context.__context__
+    return False
 
 
 def _named(ours: Any, theirs: Any) -> Any:
@@ -177,6 +219,14 @@ def _reset(token: Token[Frame | None]) -> None:
         CURRENT.reset(token)
 
 
+class _NoFacts:
+    """For a stream whose own facts could not be made."""
+
+    started = complete = False
+
+    def add(self, _item: Any) -> None: ...
+
+
 class _Progress:
     """How far a stream has come. It begins at the first read and finishes exactly once."""
 
@@ -188,19 +238,34 @@ class _Progress:
         self._entry: Entry | None = None
         self.begun = self._finished = False
         self._since = 0.0
-        self._stream = Stream(facts=probe.facts() if probe.facts is not None else None)
+        self._stream = Stream(facts=_NoFacts())
 
     def resume(self, entry: Entry) -> None:
         """Goes on from an entry that began with an await, whose time counts as inside."""
         self.begun = True
         self._entry = entry
+        self._begin()
         self._stream.inside = perf_counter() - entry.started
+
+    def _begin(self) -> None:
+        try:
+            self._stream.facts = self._probe.facts() if self._probe.facts else _NoFacts()
+        except Exception as error:
+            failsafe.caught(self._probe.engine.health, self._probe.target, error)
+
+    def close_unread(self) -> bool:
+        """Whether the stream is closed before it was read: then it was no call, and never is."""
+        if self.begun:
+            return False
+        self.begun = self._finished = True
+        return True
 
     def enter(self) -> Token[Frame | None] | None:
         """Before each step: our frame is current only while Victor's code runs."""
         if not self.begun:
             self.begun = True
             self._entry = self._probe.enter(*self._call)
+            self._begin()
         if self._entry is None or self._finished:
             return None
         self._since = perf_counter()
@@ -223,9 +288,20 @@ class _Progress:
         if stream.first_content is None and stream.facts.started:
             stream.first_content = perf_counter() - self._entry.started
 
+    def failed(self, error: BaseException) -> None:
+        """Finishes a stream whose step raised; one that is being closed did not fail."""
+        if isinstance(error, asyncio.CancelledError):
+            self.finish("cancelled", error)
+        elif isinstance(error, GeneratorExit):
+            self.finish_later("closed", error)
+        elif _closing(error):
+            self.finish_later("failed", error)
+        else:
+            self.finish("failed", error)
+
     def finish(self, ending: str, error: BaseException | None = None) -> None:
         if self._take(ending):
-            self._probe.exit(self._entry, UNSET, error, self._stream)  # pyright: ignore[reportArgumentType]
+            self._probe.exit(self._entry, UNSET, error, self._stream)
 
     def finish_later(self, ending: str, error: BaseException | None = None) -> None:
         """`finish` for where a finalizer may be running."""
@@ -243,7 +319,7 @@ class _Progress:
         return self._entry is not None
 
 
-class AsyncStream(wrapt.ObjectProxy[Any]):
+class AsyncStream(wrapt.BaseObjectProxy[Any]):
     """An asynchronous generator, seen through: passes every item, `athrow` and `aclose` on."""
 
     def __init__(self, wrapped: Any, progress: _Progress) -> None:
@@ -264,12 +340,15 @@ class AsyncStream(wrapt.ObjectProxy[Any]):
 
     async def aclose(self) -> None:
         progress = self._self_progress
-        token = progress.enter() if progress.begun else None
+        if progress.close_unread():
+            await self.__wrapped__.aclose()
+            return
+        token = progress.enter()
         try:
             await self.__wrapped__.aclose()
         except BaseException as error:
             progress.leave(token)
-            progress.finish("failed", error)
+            progress.failed(error)
             raise
         progress.leave(token)
         progress.finish("closed")
@@ -283,17 +362,9 @@ class AsyncStream(wrapt.ObjectProxy[Any]):
             progress.leave(token)
             progress.finish("exhausted")
             raise
-        except asyncio.CancelledError as error:
-            progress.leave(token)
-            progress.finish("cancelled", error)
-            raise
-        except GeneratorExit as error:
-            progress.leave(token)
-            progress.finish_later("closed", error)
-            raise
         except BaseException as error:
             progress.leave(token)
-            progress.finish("failed", error)
+            progress.failed(error)
             raise
         progress.leave(token)
         progress.item(item)
@@ -303,7 +374,7 @@ class AsyncStream(wrapt.ObjectProxy[Any]):
         self._self_progress.finish_later("dropped")
 
 
-class SyncStream(wrapt.ObjectProxy[Any]):
+class SyncStream(wrapt.BaseObjectProxy[Any]):
     """A generator, seen through."""
 
     def __init__(self, wrapped: Any, progress: _Progress) -> None:
@@ -323,8 +394,19 @@ class SyncStream(wrapt.ObjectProxy[Any]):
         return self._self_step(self.__wrapped__.throw, *args)
 
     def close(self) -> None:
-        self.__wrapped__.close()
-        self._self_progress.finish("closed")
+        progress = self._self_progress
+        if progress.close_unread():
+            self.__wrapped__.close()
+            return
+        token = progress.enter()
+        try:
+            self.__wrapped__.close()
+        except BaseException as error:
+            progress.leave(token)
+            progress.failed(error)
+            raise
+        progress.leave(token)
+        progress.finish("closed")
 
     def _self_step(self, advance: Callable[..., Any], *args: Any) -> Any:
         progress = self._self_progress
@@ -337,7 +419,7 @@ class SyncStream(wrapt.ObjectProxy[Any]):
             raise
         except BaseException as error:
             progress.leave(token)
-            progress.finish("failed", error)
+            progress.failed(error)
             raise
         progress.leave(token)
         progress.item(item)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from typing import Any
 
 from victor_otel import failsafe, wrapping
@@ -77,7 +76,7 @@ class Bench:
         probe = Probe(target, hooks or (self.hook(target=target),), self.engine)
         self.patcher.patch(
             target,
-            lambda original, owner: wrapping.wrap(original, probe, owner),
+            lambda original, owner, name: wrapping.wrap(original, probe, owner, name),
             overrides=overrides,
         )
 
@@ -96,11 +95,17 @@ class Bench:
     def later(self) -> list[str]:
         """The statuses once everything unreachable is gone and the deferred work is done."""
         gc.collect()
-        failsafe.drain()
+        self.drain()
         return self.statuses()
+
+    @staticmethod
+    def drain() -> None:
+        failsafe.drain(Health())
 
     def _open(self) -> None:
         self.opened += 1
 
 
-Function = Callable[..., Any]
+def identities(owner: Any) -> list[tuple[str, int]]:
+    """The dictionary of a class or module, in order. A wrapper equals what it wraps: ids tell."""
+    return [(name, id(value)) for name, value in vars(owner).items()]

@@ -12,7 +12,6 @@ import pytest
 
 from tests.engine.bench import Bench
 from tests.engine.fakes import driven, give, give_later, words
-from victor_otel import failsafe
 from victor_otel.scope import CURRENT
 from victor_otel.spec import Scope
 
@@ -43,7 +42,7 @@ def test_coroutine_given_up_half_way_is_deferred(bench: Bench, end: str) -> None
     del coroutine
     gc.collect()
     assert bench.calls == []
-    failsafe.drain()
+    bench.drain()
     assert bench.statuses() == ["cancelled"]
     assert CURRENT.get() is None
 

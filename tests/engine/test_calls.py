@@ -12,7 +12,6 @@ import pytest
 
 from tests.engine.bench import IN_FLIGHT, Bench, Facts
 from tests.engine.fakes import driven, give, letters, words
-from victor_otel import failsafe
 from victor_otel.spec import Call, Scope
 
 WHOLE = Scope(name="whole", in_flight=IN_FLIGHT)
@@ -67,7 +66,7 @@ def test_part_that_fails_has_ended(bench: Bench) -> None:
     inner = part(bench, fail, digest=lambda call: call.status)
 
     def survive() -> None:
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError):
             inner()
 
     call = whole(bench, survive)
@@ -177,7 +176,7 @@ def test_nothing_is_under_way_after_a_stream_is_dropped(bench: Bench, original: 
     assert bench.in_flight() == {"sdk": 1}
     del stream
     gc.collect()
-    failsafe.drain()
+    bench.drain()
     assert bench.in_flight() == {"sdk": 0}
 
 

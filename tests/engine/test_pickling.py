@@ -67,7 +67,7 @@ def patched(bench: Bench) -> Iterator[Bench]:
 
 
 def pickled(value: Any, protocol: int = pickle.HIGHEST_PROTOCOL) -> Any:
-    return pickle.loads(pickle.dumps(value, protocol))  # noqa: S301
+    return pickle.loads(pickle.dumps(value, protocol))
 
 
 def cloudless(value: Any) -> Any:
@@ -137,7 +137,7 @@ def test_pickle_made_with_us_loads_without_us(patched: Bench, use: str) -> None:
     expected = function(*arguments)
     data = pickle.dumps(function)
     patched.patcher.undo()
-    loaded = pickle.loads(data)  # noqa: S301
+    loaded = pickle.loads(data)
     assert loaded(*arguments) == expected
     assert not type(loaded).__module__.startswith("victor_otel")
 

@@ -28,7 +28,9 @@ def _carrying(bench: Bench) -> None:
         (threading.Thread, "start", scope.carry_thread),
     ):
         bench.patcher.patch_function(
-            owner, name, lambda original, owner, carry=carry: Wrapper(original, carry, owner)
+            owner,
+            name,
+            lambda original, owner, name, carry=carry: Wrapper(original, carry, owner, name),
         )
 
 
@@ -41,7 +43,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def turn(bench: Bench) -> Any:
     """What runs in the other thread."""
-    return bench.wrap(lambda: CURRENT.get(), bench.hook(scope=TURNS))
+    return bench.wrap(CURRENT.get, bench.hook(scope=TURNS))
 
 
 def enclosed(bench: Bench) -> list[set[str]]:
@@ -135,14 +137,14 @@ def test_worker_reused_from_outside_while_the_call_goes_on_is_not_nested(
         entered.set()
         over.wait()
 
-    outer = threading.Thread(target=lambda: request(bench, run))
+    outer = threading.Thread(target=lambda: request(bench, run), daemon=True)
     outer.start()
-    entered.wait()
+    entered.wait(10)
     bench.calls.clear()
     pool.submit(turn).result()
-    assert enclosed(bench) == [set()]
     over.set()
     outer.join()
+    assert enclosed(bench)[0] == set()
 
 
 def test_thread_that_outlives_its_call_counts_by_itself(bench: Bench, turn: Any) -> None:
@@ -154,7 +156,7 @@ def test_thread_that_outlives_its_call_counts_by_itself(bench: Bench, turn: Any)
         turn()
 
     def start() -> None:
-        threads.append(threading.Thread(target=linger))
+        threads.append(threading.Thread(target=linger, daemon=True))
         threads[0].start()
 
     request(bench, start)
@@ -186,7 +188,7 @@ def test_results_and_errors_of_threads_are_the_same(bench: Bench, pool: Any) -> 
 
 def test_bad_submit_is_refused_as_before(bench: Bench, pool: Any) -> None:
     with pytest.raises(TypeError) as raised:
-        request(bench, lambda: pool.submit())
+        request(bench, pool.submit)
     assert "submit" in str(raised.value)
 
 
@@ -206,7 +208,9 @@ def test_executor_and_thread_are_put_back() -> None:
     own = Bench()
     before = vars(threading.Thread)["start"]
     own.patcher.patch_function(
-        threading.Thread, "start", lambda original, owner: Wrapper(original, scope.carry, owner)
+        threading.Thread,
+        "start",
+        lambda original, owner, name: Wrapper(original, scope.carry, owner, name),
     )
     own.patcher.undo()
     assert vars(threading.Thread)["start"] is before

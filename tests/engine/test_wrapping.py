@@ -194,7 +194,7 @@ def test_bad_arguments_are_refused_at_the_call_and_count_nothing(
     with pytest.raises(TypeError) as raised:
         (bench.stream if function in (words_at_once, letters) else bench.wrap)(function)(unknown=1)
     assert str(raised.value) == str(expected.value)
-    if function is not give:  # a plain function's own TypeErrors cannot be told from these
+    if function not in (give, words_at_once):  # a plain function's own TypeErrors cannot be told from these
         assert bench.calls == []
 
 

@@ -1,0 +1,318 @@
+"""Functions are wrapped in every order of import, patch and undo, and put back exactly."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.engine.bench import Bench, identities
+
+SOURCE = """
+class Base:
+    def inherited(self):
+        return "inherited"
+
+class Lamp(Base):
+    def on(self):
+        return "on"
+
+    @classmethod
+    def kind(cls):
+        return cls.__name__
+
+    @staticmethod
+    def volts():
+        return 230
+
+def switch():
+    return Lamp().on()
+"""
+
+USES: dict[str, Callable[[ModuleType], Any]] = {
+    "Lamp.on": lambda module: module.Lamp().on(),
+    "Lamp.inherited": lambda module: module.Lamp().inherited(),
+    "Lamp.kind": lambda module: module.Lamp.kind(),
+    "Lamp.volts": lambda module: module.Lamp.volts(),
+    "switch": lambda module: module.switch(),
+}
+RESULTS = {
+    "Lamp.on": "on",
+    "Lamp.inherited": "inherited",
+    "Lamp.kind": "Lamp",
+    "Lamp.volts": 230,
+    "switch": "on",
+}
+
+_numbers = itertools.count()
+
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes a module under a name of its own: import hooks live as long as the process."""
+    monkeypatch.syspath_prepend(tmp_path)
+    names: list[str] = []
+
+    def write(source: str = SOURCE) -> str:
+        names.append(f"victor_fake_{next(_numbers)}")
+        (tmp_path / f"{names[-1]}.py").write_text(source)
+        importlib.invalidate_caches()
+        return names[-1]
+
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def dictionaries(module: ModuleType) -> list[list[tuple[str, int]]]:
+    """What stands where, by identity: a wrapper equals what it wraps."""
+    return [identities(owner) for owner in (module, module.Base, module.Lamp)]
+
+
+def state(bench: Bench) -> set[str]:
+    return set(bench.health.hooks.values())
+
+
+# Orders
+
+
+@pytest.mark.parametrize("path", USES)
+def test_module_imported_before(bench: Bench, write: Write, path: str) -> None:
+    module = importlib.import_module(write(SOURCE))
+    bench.patch(f"{module.__name__}:{path}")
+    assert state(bench) == {"bound"}
+    assert USES[path](module) == RESULTS[path]
+    assert len(bench.calls) == 1
+
+
+@pytest.mark.parametrize("path", USES)
+def test_module_imported_after(bench: Bench, write: Write, path: str) -> None:
+    name = write(SOURCE)
+    bench.patch(f"{name}:{path}")
+    assert state(bench) == {"waiting"}
+    assert name not in sys.modules
+    module = importlib.import_module(name)
+    assert state(bench) == {"bound"}
+    assert USES[path](module) == RESULTS[path]
+    assert len(bench.calls) == 1
+
+
+def test_module_never_imported_keeps_waiting(bench: Bench) -> None:
+    bench.patch("victor_never_imported:Lamp.on")
+    assert state(bench) == {"waiting"}
+    bench.patcher.retry()
+    bench.patcher.undo()
+    assert state(bench) == {"waiting"}
+
+
+HALF_IMPORTED = "import {meeting}\n{meeting}.at_half_way()\n" + SOURCE
+
+
+@pytest.fixture
+def half_way(write: Write) -> Iterator[list[Callable[[], None]]]:
+    """What is done while a module that was written with `HALF_IMPORTED` is being imported."""
+    todo: list[Callable[[], None]] = []
+    meeting = ModuleType("victor_meeting")
+    meeting.at_half_way = lambda: [do() for do in todo]  # type: ignore[attr-defined]
+    sys.modules["victor_meeting"] = meeting
+    yield todo
+    del sys.modules["victor_meeting"]
+
+
+def test_module_half_imported_is_wrapped_when_it_is_complete(
+    bench: Bench, write: Write, half_way: list[Callable[[], None]]
+) -> None:
+    name = write(HALF_IMPORTED.format(meeting="victor_meeting"))
+    half_way.append(lambda: bench.patch(f"{name}:Lamp.on"))
+    module = importlib.import_module(name)
+    assert state(bench) == {"waiting"}
+    bench.patcher.retry()
+    assert state(bench) == {"bound"}
+    assert module.Lamp().on() == "on"
+    assert len(bench.calls) == 1
+
+
+def test_retry_while_a_module_is_still_half_imported_keeps_waiting(
+    bench: Bench, write: Write, half_way: list[Callable[[], None]]
+) -> None:
+    name = write(HALF_IMPORTED.format(meeting="victor_meeting"))
+    half_way += [lambda: bench.patch(f"{name}:Lamp.on"), bench.patcher.retry]
+    importlib.import_module(name)
+    assert state(bench) == {"waiting"}
+    bench.patcher.retry()
+    assert state(bench) == {"bound"}
+
+
+def test_module_half_imported_by_another_thread_is_wrapped(
+    bench: Bench, write: Write, half_way: list[Callable[[], None]]
+) -> None:
+    name = write(HALF_IMPORTED.format(meeting="victor_meeting"))
+    entered, go_on = threading.Event(), threading.Event()
+    half_way += [entered.set, go_on.wait]  # type: ignore[list-item]
+    thread = threading.Thread(target=importlib.import_module, args=(name,))
+    thread.start()
+    entered.wait()
+    bench.patch(f"{name}:Lamp.on")
+    go_on.set()
+    thread.join()
+    bench.patcher.retry()
+    assert state(bench) == {"bound"}
+
+
+def test_module_whose_import_fails_keeps_waiting(bench: Bench, write: Write) -> None:
+    name = write("raise ValueError('broken')")
+    bench.patch(f"{name}:Lamp.on")
+    with pytest.raises(ValueError, match="broken"):
+        importlib.import_module(name)
+    assert state(bench) == {"waiting"}
+
+
+def test_undo_before_the_import_wraps_nothing(bench: Bench, write: Write) -> None:
+    name = write(SOURCE)
+    bench.patch(f"{name}:Lamp.on")
+    bench.patcher.undo()
+    module = importlib.import_module(name)
+    assert type(vars(module.Lamp)["on"]).__name__ == "function"
+
+
+def test_undo_twice_is_harmless(bench: Bench, write: Write) -> None:
+    module = importlib.import_module(write(SOURCE))
+    before = dictionaries(module)
+    bench.patch(f"{module.__name__}:Lamp.on")
+    bench.patcher.undo()
+    bench.patcher.undo()
+    assert dictionaries(module) == before
+
+
+@pytest.mark.parametrize("imported", ["before", "between", "after"])
+def test_second_patch_after_an_undo_counts_once(bench: Bench, write: Write, imported: str) -> None:
+    name, second = write(SOURCE), Bench()
+    if imported == "before":
+        importlib.import_module(name)
+    bench.patch(f"{name}:Lamp.on")
+    bench.patcher.undo()
+    if imported == "between":
+        importlib.import_module(name)
+    second.patch(f"{name}:Lamp.on")
+    module = importlib.import_module(name)
+    assert module.Lamp().on() == "on"
+    assert (len(bench.calls), len(second.calls)) == (0, 1)
+    second.patcher.undo()
+    assert type(vars(module.Lamp)["on"]).__name__ == "function"
+
+
+# Undo
+
+
+@pytest.mark.parametrize("path", USES)
+def test_undo_leaves_every_dictionary_as_it_was(bench: Bench, write: Write, path: str) -> None:
+    module = importlib.import_module(write(SOURCE))
+    before = dictionaries(module)
+    bench.patch(f"{module.__name__}:{path}")
+    assert dictionaries(module) != before
+    bench.patcher.undo()
+    assert dictionaries(module) == before
+    assert USES[path](module) == RESULTS[path]
+    assert bench.calls == []
+
+
+def test_undo_of_an_inherited_function_leaves_no_copy(bench: Bench, write: Write) -> None:
+    module = importlib.import_module(write(SOURCE))
+    bench.patch(f"{module.__name__}:Lamp.inherited")
+    bench.patch(f"{module.__name__}:Base.inherited")
+    bench.patcher.undo()
+    assert "inherited" not in vars(module.Lamp)
+    assert type(vars(module.Base)["inherited"]).__name__ == "function"
+
+
+def test_foreign_wrapper_over_ours_stays_and_ours_is_inert(bench: Bench, write: Write) -> None:
+    module = importlib.import_module(write(SOURCE))
+    bench.patch(f"{module.__name__}:Lamp.on")
+    ours = vars(module.Lamp)["on"]
+
+    @functools.wraps(ours)
+    def foreign(self: Any) -> str:
+        return "foreign " + str(ours.__get__(self, type(self))())
+
+    module.Lamp.on = foreign
+    bench.engine.enabled = False
+    bench.patcher.undo()
+    assert vars(module.Lamp)["on"] is foreign
+    assert module.Lamp().on() == "foreign on"
+    assert bench.calls == []
+
+
+def test_wrapper_over_a_foreign_wrapper_gives_it_back(bench: Bench, write: Write) -> None:
+    module = importlib.import_module(write(SOURCE))
+    original = vars(module.Lamp)["on"]
+
+    @functools.wraps(original)
+    def foreign(self: Any) -> str:
+        return "foreign " + str(original(self))
+
+    module.Lamp.on = foreign
+    bench.patch(f"{module.__name__}:Lamp.on")
+    assert module.Lamp().on() == "foreign on"
+    assert len(bench.calls) == 1
+    bench.patcher.undo()
+    assert vars(module.Lamp)["on"] is foreign
+
+
+# What is missing
+
+
+@pytest.mark.parametrize("path", ["Missing.on", "Lamp.missing", "missing", "Lamp.on.deeper.still"])
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_missing_target_says_so_once_and_raises_nothing(
+    bench: Bench, write: Write, caplog: pytest.LogCaptureFixture, path: str, order: str
+) -> None:
+    name = write(SOURCE)
+    if order == "before":
+        importlib.import_module(name)
+    with caplog.at_level(logging.WARNING, "victor_otel"):
+        bench.patch(f"{name}:{path}")
+        importlib.import_module(name)
+    assert state(bench) == {"missing"}
+    (record,) = caplog.records
+    assert f"{name}:{path}" in record.getMessage()
+    assert bench.health.errors == {}
+    bench.patcher.undo()
+
+
+def test_missing_target_leaves_the_others(
+    bench: Bench, write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = importlib.import_module(write(SOURCE))
+    bench.patch(f"{module.__name__}:Lamp.missing")
+    bench.patch(f"{module.__name__}:Lamp.on")
+    assert module.Lamp().on() == "on"
+    assert sorted(bench.health.hooks.values()) == ["bound", "missing"]
+
+
+def test_error_of_ours_while_wrapping_is_swallowed(
+    bench: Bench, write: Write, lenient: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = importlib.import_module(write(SOURCE))
+    bench.patcher.patch(f"{module.__name__}:Lamp.on", lambda original, owner: 1 / 0)
+    assert state(bench) == {"missing"}
+    assert bench.health.errors == {f"{module.__name__}:Lamp.on": 1}
+    assert module.Lamp().on() == "on"
+
+
+def test_lazy_attributes_of_a_module_are_not_loaded(bench: Bench, write: Write) -> None:
+    lazy = "def __getattr__(name):\n    raise RuntimeError(f'{name} was loaded')\n"
+    module = importlib.import_module(write(SOURCE + lazy))
+    bench.patch(f"{module.__name__}:switch")
+    assert state(bench) == {"bound"}
+    bench.patcher.undo()

@@ -1,0 +1,235 @@
+"""Each environment variable means what its declaration says, or is refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from victor_otel import settings
+from victor_otel.settings import Settings, SettingsError
+
+DEFAULTS: dict[str, Any] = {
+    "exporters": (),
+    "prometheus_host": "localhost",
+    "prometheus_port": 9464,
+    "otlp_protocol": "http/protobuf",
+    "otlp_endpoint": "",
+    "otlp_metrics_url": "http://localhost:4318/v1/metrics",
+    "lifetime": "long",
+    "temporality": "",
+    "exit_timeout": 1.0,
+    "config_file": False,
+}
+
+ENABLED = "VICTOR_PROMETHEUS_ENABLED"
+HOST = "VICTOR_PROMETHEUS_HOST"
+PORT = "VICTOR_PROMETHEUS_PORT"
+EXPORTER = "OTEL_METRICS_EXPORTER"
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+
+
+def read(**environ: str) -> dict[str, Any]:
+    return dataclasses.asdict(Settings.from_environment(environ))
+
+
+def changed(**environ: str) -> dict[str, Any]:
+    """What differs from an empty environment."""
+    return {key: value for key, value in read(**environ).items() if value != DEFAULTS[key]}
+
+
+def exporters(**environ: str) -> tuple[str, ...]:
+    return read(**environ)["exporters"]
+
+
+def test_nothing_set_asks_for_nothing() -> None:
+    assert read() == DEFAULTS
+
+
+@pytest.mark.parametrize("variable", settings.VARIABLES, ids=lambda variable: variable.name)
+@pytest.mark.parametrize("blank", ["", "  "], ids=["empty", "blank"])
+def test_blank_variable_is_as_good_as_unset(variable: Any, blank: str) -> None:
+    assert read(**{variable.name: blank}) == DEFAULTS
+
+
+def test_each_variable_is_declared_once() -> None:
+    names = [variable.name for variable in settings.VARIABLES]
+    assert len(names) == len(set(names)) > 0
+    assert all(variable.meaning for variable in settings.VARIABLES)
+
+
+def test_process_environment_is_read_when_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICTOR_OTEL_EXIT_TIMEOUT", "2.5")
+    assert Settings.from_environment().exit_timeout == 2.5
+
+
+# Which exporters
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({ENABLED: "true"}, ("prometheus",)),
+        ({ENABLED: "false"}, ()),
+        ({PORT: "9091"}, ()),
+        ({EXPORTER: "prometheus"}, ("prometheus",)),
+        ({EXPORTER: "otlp"}, ("otlp",)),
+        ({EXPORTER: "console"}, ("console",)),
+        ({EXPORTER: " otlp , console,,"}, ("otlp", "console")),
+        ({EXPORTER: "otlp,otlp"}, ("otlp",)),
+        ({EXPORTER: "none"}, ()),
+        ({EXPORTER: "none,otlp"}, ()),
+        ({ENDPOINT: "http://c:4318"}, ("otlp",)),
+        ({METRICS_ENDPOINT: "http://c:4318/v1/metrics"}, ("otlp",)),
+        ({EXPORTER: "console", ENDPOINT: "http://c:4318"}, ("console",)),
+        ({EXPORTER: "none", ENDPOINT: "http://c:4318"}, ()),
+        ({ENABLED: "true", ENDPOINT: "http://c:4318"}, ("prometheus", "otlp")),
+        ({ENABLED: "true", EXPORTER: "otlp,prometheus"}, ("prometheus", "otlp")),
+        ({ENABLED: "true", EXPORTER: "none"}, ("prometheus",)),
+        ({ENABLED: "false", EXPORTER: "prometheus"}, ("prometheus",)),
+    ],
+    ids=str,
+)
+def test_exporters_follow_the_environment(
+    environ: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    assert exporters(**environ) == expected
+
+
+@pytest.mark.parametrize("value", ["true", "TRUE", "1", "yes", "on", " true "])
+def test_disabled_sdk_asks_for_nothing(value: str) -> None:
+    environ = {ENABLED: "true", EXPORTER: "otlp", "OTEL_SDK_DISABLED": value}
+    assert exporters(**environ) == ()
+
+
+@pytest.mark.parametrize("value", ["false", "False", "0", "no", "off"])
+def test_sdk_that_is_not_disabled_changes_nothing(value: str) -> None:
+    assert exporters(**{ENABLED: "yes", "OTEL_SDK_DISABLED": value}) == ("prometheus",)
+
+
+def test_config_file_is_noticed() -> None:
+    assert changed(OTEL_CONFIG_FILE="/etc/otel.yaml") == {"config_file": True}
+
+
+# Where Prometheus scrapes
+
+
+@pytest.mark.parametrize(
+    ("environ", "address"),
+    [
+        ({EXPORTER: "prometheus"}, ("localhost", 9464)),
+        ({ENABLED: "true"}, ("127.0.0.1", 9091)),
+        ({ENABLED: "true", HOST: "0.0.0.0"}, ("0.0.0.0", 9091)),
+        ({ENABLED: "true", PORT: "0"}, ("127.0.0.1", 0)),
+        ({ENABLED: "true", PORT: "65535"}, ("127.0.0.1", 65535)),
+        ({EXPORTER: "prometheus", HOST: "h"}, ("h", 9091)),
+        ({EXPORTER: "prometheus", PORT: "1"}, ("127.0.0.1", 1)),
+    ],
+    ids=str,
+)
+def test_address_of_the_endpoint(environ: dict[str, str], address: tuple[str, int]) -> None:
+    found = read(**environ)
+    assert (found["prometheus_host"], found["prometheus_port"]) == address
+
+
+def test_standard_address_is_used_when_only_the_standard_asks() -> None:
+    standard = {"OTEL_EXPORTER_PROMETHEUS_HOST": "::", "OTEL_EXPORTER_PROMETHEUS_PORT": "9000"}
+    found = read(**{EXPORTER: "prometheus"}, **standard)
+    assert (found["prometheus_host"], found["prometheus_port"]) == ("::", 9000)
+
+
+@pytest.mark.parametrize("ours", [{ENABLED: "true"}, {HOST: "127.0.0.1"}, {PORT: "9091"}], ids=str)
+def test_any_variable_of_ours_wins_over_the_standard_address(ours: dict[str, str]) -> None:
+    standard = {"OTEL_EXPORTER_PROMETHEUS_HOST": "::", "OTEL_EXPORTER_PROMETHEUS_PORT": "9000"}
+    found = read(**{EXPORTER: "prometheus"}, **standard, **ours)
+    assert (found["prometheus_host"], found["prometheus_port"]) == ("127.0.0.1", 9091)
+
+
+# Where and how is pushed
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({ENDPOINT: "http://c:4318"}, "http://c:4318/v1/metrics"),
+        ({ENDPOINT: "http://c:4318/"}, "http://c:4318/v1/metrics"),
+        ({ENDPOINT: "http://c/otlp"}, "http://c/otlp/v1/metrics"),
+        ({METRICS_ENDPOINT: "http://m/push"}, "http://m/push"),
+        ({METRICS_ENDPOINT: "http://m/push", ENDPOINT: "http://c:4318"}, "http://m/push"),
+    ],
+    ids=str,
+)
+def test_url_of_pushed_metrics(environ: dict[str, str], url: str) -> None:
+    found = read(**environ)
+    assert found["otlp_metrics_url"] == url
+    assert found["otlp_endpoint"] == environ.get(METRICS_ENDPOINT, environ.get(ENDPOINT))
+
+
+@pytest.mark.parametrize(
+    ("general", "metrics", "protocol"),
+    [
+        ("", "", "http/protobuf"),
+        ("grpc", "", "grpc"),
+        ("http/protobuf", "grpc", "grpc"),
+        ("grpc", "http/protobuf", "http/protobuf"),
+    ],
+)
+def test_protocol_of_metrics_wins_over_the_general_one(
+    general: str, metrics: str, protocol: str
+) -> None:
+    found = read(OTEL_EXPORTER_OTLP_PROTOCOL=general, OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=metrics)
+    assert found["otlp_protocol"] == protocol
+
+
+def test_temporality_is_passed_on_in_lower_case() -> None:
+    name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
+    assert changed(**{name: "Delta"}) == {"temporality": "delta"}
+
+
+@pytest.mark.parametrize("lifetime", ["long", "short", "auto"])
+def test_lifetime_is_one_of_three(lifetime: str) -> None:
+    assert read(VICTOR_OTEL_LIFETIME=lifetime)["lifetime"] == lifetime
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("0", 0), ("0.5", 0.5), ("30", 30)])
+def test_exit_timeout_is_in_seconds(value: str, seconds: float) -> None:
+    assert read(VICTOR_OTEL_EXIT_TIMEOUT=value)["exit_timeout"] == seconds
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "instead"),
+    [
+        (ENABLED, ["maybe", "2"], "set it to true or false"),
+        ("OTEL_SDK_DISABLED", ["maybe"], "set it to true or false"),
+        (PORT, ["x", "-1", "65536", "9091.0", "1e3", "+1"], "set it to a port from 0 to 65535"),
+        ("VICTOR_OTEL_LIFETIME", ["forever", "Short"], "set it to long, short or auto"),
+        ("VICTOR_OTEL_EXIT_TIMEOUT", ["soon", "-1", "nan", "inf", "1e9"], "set it to seconds"),
+        ("OTEL_EXPORTER_PROMETHEUS_PORT", ["x", "70000"], "set it to a port from 0 to 65535"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", ["http/json", "udp"], "set it to http/protobuf or grpc"),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+            ["http/json", "udp"],
+            "set it to http/protobuf or grpc",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_value_is_refused_by_name_with_what_to_set(
+    name: str, values: list[str], instead: str
+) -> None:
+    for value in values:
+        with pytest.raises(SettingsError) as refused:
+            read(**{name: value})
+        assert str(refused.value).startswith(f"{name} is {value!r}")
+        assert instead in str(refused.value)
+
+
+def test_bad_standard_port_does_not_matter_where_ours_is_used() -> None:
+    assert read(**{ENABLED: "true", "OTEL_EXPORTER_PROMETHEUS_PORT": "x"})["exporters"] == (
+        "prometheus",
+    )
