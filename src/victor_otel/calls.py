@@ -74,16 +74,18 @@ class Engine:
 
 
 class Entry:
-    """An entered function: its innermost frame and what has to be finished on exit."""
+    """An entered function: the one call its hooks share, and what is finished on exit."""
 
-    __slots__ = ("calls", "frame", "frames", "parts", "started")
+    __slots__ = ("begun", "call", "frame", "frames", "parts")
 
-    def __init__(self, started: float, frame: Frame | None) -> None:
-        self.started = started
+    def __init__(self, call: Call, frame: Frame | None) -> None:
+        self.call = call
         self.frame = frame
+        """The innermost frame while the function runs."""
         self.frames: list[Frame] = []
-        self.calls: list[tuple[Hook, Call, bool]] = []
-        self.parts: list[tuple[Hook, Call, Part]] = []
+        self.begun: list[Hook] = []
+        """The hooks for which a logical call begins here."""
+        self.parts: list[tuple[Hook, Part]] = []
 
 
 class Probe:
@@ -100,38 +102,48 @@ class Probe:
     ) -> Entry | None:
         """Opens what the hooks declare; None when there is nothing to follow."""
         outside = CURRENT.get()
-        entry = Entry(perf_counter(), outside)
-        for hook in self.hooks:
-            call = Call(instance, args, kwargs)
-            call.started = entry.started
-            self._guarded(hook.target, self._open, hook, call, entry, outside)
-        for hook, call, _ in entry.calls:
+        call = Call(instance, args, kwargs)
+        entry = Entry(call, outside)
+        call.started = perf_counter()
+        counting = [hook for hook in self.hooks if self._counts(hook, call)]
+        if any(hook.scope or hook.observe or hook.owns for hook in counting):
+            self._guarded(self.target, self._describe, call, counting, outside)
+        for hook in counting:
+            self._guarded(hook.target, self._open, hook, entry)
+        for hook in counting:
             if hook.part and hook.of is not None:
-                self._join(hook, hook.of, call, entry)
-        follows = entry.frames or entry.parts or any(new for _, _, new in entry.calls)
-        return entry if follows else None
+                self._join(hook, hook.of, entry)
+        return entry if entry.frames or entry.parts or entry.begun else None
 
-    def _open(self, hook: Hook, call: Call, entry: Entry, outside: Frame | None) -> None:
+    def _counts(self, hook: Hook, call: Call) -> bool:
+        try:
+            if hook.opens:
+                self.engine.open_pipeline()
+            return hook.when is None or hook.when(call)
+        except Exception as error:
+            failsafe.caught(self.engine.health, hook.target, error)
+            return False
+
+    def _describe(self, call: Call, hooks: Sequence[Hook], outside: Frame | None) -> None:
+        owner = next((hook.owner for hook in hooks if hook.owner is not None), None)
+        if owner is None:
+            call.owner = self.engine.owners.of(call.instance, outside)
+        else:
+            call.owner = owner(call)
+        interface = next((hook.interface for hook in hooks if hook.interface), "")
+        call.context = describe(outside, call.owner, interface)
+        call.enclosing = frozenset(f.scope.name for f in active(outside) if f.scope)
+
+    def _open(self, hook: Hook, entry: Entry) -> None:
         """Begins a call for one hook: a logical call of its own, or an inner level of another."""
-        if hook.opens:
-            self.engine.open_pipeline()
-        if hook.when is not None and not hook.when(call):
-            return
+        call = entry.call
         around = innermost(entry.frame, hook.scope) if hook.scope is not None else None
         if around is not None and continues(around, around.scope, hook.level, call.instance):
-            logical, new = around.call, False
+            logical = around.call
         else:
-            logical, new = call, bool(hook.scope or hook.observe or hook.owns)
-        if new or hook.scope is not None:
-            call.owner = (
-                self.engine.owners.of(call.instance, entry.frame)
-                if hook.owner is None
-                else hook.owner(call)
-            )
-            call.context = describe(entry.frame, call.owner, hook.interface)
-        if new:
-            call.enclosing = frozenset(f.scope.name for f in active(outside) if f.scope)
-        entry.calls.append((hook, call, new))
+            logical = call
+            if hook.scope or hook.observe or hook.owns:
+                entry.begun.append(hook)
         if hook.scope is not None or hook.interface:
             entry.frame = Frame(
                 entry.frame,
@@ -142,17 +154,17 @@ class Probe:
                 logical=logical,
             )
             entry.frames.append(entry.frame)
-        if new and hook.scope is not None and hook.scope.in_flight is not None:
+        if logical is call and hook.scope is not None and hook.scope.in_flight is not None:
             self.engine.add_in_flight(hook.scope.in_flight, call.context.interface, +1)
 
     @staticmethod
-    def _join(hook: Hook, scope: Scope, call: Call, entry: Entry) -> None:
+    def _join(hook: Hook, scope: Scope, entry: Entry) -> None:
         """Makes the call known to the logical call of `scope` that it is a part of."""
         whole = innermost(entry.frame, scope)
         if whole is not None:
-            part = Part(call.instance, entry.started)
+            part = Part(entry.call.instance, entry.call.started)
             whole.call.parts.setdefault(hook.part, []).append(part)
-            entry.parts.append((hook, call, part))
+            entry.parts.append((hook, part))
 
     def exit(
         self,
@@ -165,23 +177,19 @@ class Probe:
         """Closes the frames and lets the observers see the finished calls."""
         if entry is None:
             return
+        call = entry.call
         now = perf_counter() if ended is None else ended
         for frame in entry.frames:
             frame.close()
-        for _, call, _ in entry.calls:
-            call.result, call.error, call.stream = result, error, stream
-            call.elapsed = now - call.started
-        for hook, call, part in entry.parts:
+        call.result, call.error, call.stream = result, error, stream
+        call.elapsed = now - call.started
+        for hook, part in entry.parts:
             part.ended = now
             if hook.digest is not None:
                 self._guarded(hook.target, self._digest, hook.digest, call, part)
         failsafe.drain(self.engine.health)
-        for hook, call, new in entry.calls:
-            if hook.owns and error is None:
-                parts = (getattr(call.instance, name, None) for name in hook.owns)
-                self._guarded(hook.target, self.engine.owners.add, call.instance, *parts)
-            if new:
-                self._finish(hook, call)
+        for hook in entry.begun:
+            self._finish(hook, call)
 
     @staticmethod
     def _digest(digest: Callable[[Call], Any], call: Call, part: Part) -> None:
@@ -191,6 +199,9 @@ class Probe:
         engine = self.engine
         if hook.scope is not None and hook.scope.in_flight is not None:
             engine.add_in_flight(hook.scope.in_flight, call.context.interface, -1)
+        if hook.owns and call.error is None:
+            parts = (getattr(call.instance, name, None) for name in hook.owns)
+            self._guarded(hook.target, engine.owners.add, call.instance, *parts)
         if not engine.enabled:
             return
         observer = engine.observers.get(hook)

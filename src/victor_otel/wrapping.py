@@ -245,7 +245,7 @@ class _Progress:
         self.begun = True
         self._entry = entry
         self._begin()
-        self._stream.inside = perf_counter() - entry.started
+        self._stream.inside = perf_counter() - entry.call.started
 
     def _begin(self) -> None:
         try:
@@ -286,7 +286,7 @@ class _Progress:
         except Exception as error:
             failsafe.caught(self._probe.engine.health, self._probe.target, error)
         if stream.first_content is None and stream.facts.started:
-            stream.first_content = perf_counter() - self._entry.started
+            stream.first_content = perf_counter() - self._entry.call.started
 
     def failed(self, error: BaseException) -> None:
         """Finishes a stream whose step raised; one that is being closed did not fail."""

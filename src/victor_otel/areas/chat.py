@@ -48,10 +48,10 @@ _CANCELLED = "[Cancelled by user]"
 class Chunks:
     """How far a streamed turn came, without its content."""
 
-    __slots__ = ("cancelled", "complete", "failed", "started")
+    __slots__ = ("cancelled", "complete", "started")
 
     def __init__(self) -> None:
-        self.started = self.complete = self.failed = self.cancelled = False
+        self.started = self.complete = self.cancelled = False
 
     def add(self, chunk: Any) -> None:
         if getattr(chunk, "content", None):
@@ -59,8 +59,6 @@ class Chunks:
         if getattr(chunk, "is_final", False):
             self.complete = True
             self.cancelled = _CANCELLED in (getattr(chunk, "content", None) or "")
-        if _gave_up(chunk):
-            self.failed = True
 
 
 def _gave_up(answer: Any) -> bool:
@@ -73,10 +71,16 @@ def _gave_up(answer: Any) -> bool:
 def turn_status(call: Call) -> str:
     if call.status != "success":
         return call.status
-    if call.stream is not None:
-        facts = call.stream.facts
-        return "cancelled" if facts.cancelled else "failure" if facts.failed else "success"
-    return "failure" if _gave_up(call.result) else "success"
+    facts = call.stream.facts if call.stream is not None else None
+    if facts is not None and facts.cancelled:
+        return "cancelled"
+    gave_up = _gave_up(call.result) or any(part.digest for part in call.parts.get("answer", ()))
+    return "failure" if gave_up else "success"
+
+
+def answer_gave_up(call: Call) -> bool:
+    """What Victor judges at the end of a turn; a stream's caller never sees that answer."""
+    return _gave_up(call.argument("response", 0))
 
 
 def resumed_status(call: Call) -> str:
@@ -111,9 +115,14 @@ def _record_turn(call: Call, status: str, record: Record) -> None:
 
 
 def _provider_failed(call: Call) -> bool:
-    """A turn that failed because its last provider call did is no failure of its own."""
-    provider = call.last_part("provider")
-    return provider is not None and bool(provider.digest)
+    """A turn that failed because a provider did is no failure of its own.
+
+    Victor apologises through the same provider, which may have recovered by then.
+    """
+    if call.error is None:
+        return any(part.digest for part in call.parts.get("provider", ()))
+    last = call.last_part("provider")
+    return last is not None and bool(last.digest)
 
 
 _TURN_FEEDS = (DURATION, VERTICAL_USAGE, FEATURES, ERRORS)
@@ -160,6 +169,12 @@ AREA = Area(
         *_turn(f"{_SERVICE}.chat"),
         *_turn(f"{_SERVICE}.chat_with_planning"),
         *_turn(f"{_SERVICE}.stream_chat", stream=Chunks),
+        Hook(
+            target=f"{_SERVICE}._response_execution_success",
+            part="answer",
+            of=CHAT_TURN,
+            digest=answer_gave_up,
+        ),
         # A durable turn that waited for an approval goes on below the chat service.
         *_turn(
             "victor.agent.durable_resume:resume_paused_run",

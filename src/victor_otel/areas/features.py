@@ -33,7 +33,8 @@ def is_command(call: Call) -> bool:
 
 
 def team_status(call: Call) -> str:
-    failed = call.status == "success" and getattr(call.result, "success", True) is False
+    result = call.result if call.stream is None else getattr(call.instance, "result", None)
+    failed = call.status == "success" and getattr(result, "success", True) is False
     return "failure" if failed else call.status
 
 

@@ -1,0 +1,705 @@
+"""Chat turns, and the requests that they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.victor.agents import Recorded, agent, model, recording
+from victor_otel.demo.model import ScriptedModel
+from victor_otel.demo.script import Script, Step, ToolCall
+
+ASK = "Read the file and tell me what it says."
+LOOK = Step(calls=(ToolCall("ls", {"path": "."}),))
+ANSWER = Step("That is all. Task complete.")
+REFUSED = Step(status=400)
+
+TURNS, VERTICALS = "victor.chat.request.duration", "victor.vertical.usage"
+REQUESTS, FEATURES, ERRORS = "victor.requests", "victor.feature.usage", "victor.errors"
+IN_FLIGHT = "victor.requests_in_flight"
+PROVIDER = {("component", "provider"), ("error_type", "unknown")}
+
+Points = dict[tuple[Any, ...], float]
+
+
+def point(name: str, value: float = 1, **labels: str) -> Points:
+    return {(name, *sorted(labels.items())): value}
+
+
+def turns(
+    status: str,
+    value: float = 1,
+    *,
+    requests: float | None = None,
+    streams: float = 0,
+    **labels: str,
+) -> Points:
+    """What `value` turns leave behind, `requests` of them outermost; errors not included."""
+    context = {"interface": "sdk", "vertical": "none", "mode": "build", **labels}
+    interface, vertical, mode = (context[name] for name in ("interface", "vertical", "mode"))
+    outermost = value if requests is None else requests
+    expected = {
+        **point(TURNS, value, interface=interface, vertical=vertical, status=status),
+        **point(VERTICALS, value, vertical=vertical, mode=mode),
+        **point(REQUESTS, outermost, interface=interface, status=status),
+        **point(FEATURES, streams, feature="streaming"),
+    }
+    return {key: count for key, count in expected.items() if count}
+
+
+def error(component: str, kind: str, value: float = 1) -> Points:
+    return point(ERRORS, value, component=component, error_type=kind)
+
+
+def seen(recorded: Recorded) -> Points:
+    return recorded.points(TURNS, VERTICALS, REQUESTS, FEATURES, ERRORS)
+
+
+def in_flight(recorded: Recorded) -> Points:
+    return recorded.points(IN_FLIGHT, zeros=True)
+
+
+NOBODY = point(IN_FLIGHT, 0, interface="sdk")
+
+
+async def listen(created: Any, prompt: str = ASK) -> list[str]:
+    return [event.type.value async for event in created.stream(prompt)]
+
+
+# A chat service whose inside is the test's own: what it answers, raises or waits for.
+
+
+def service(created: Any) -> Any:
+    return created.get_orchestrator()._chat_service
+
+
+def answer_with(created: Any, answer: Any) -> Any:
+    """A chat service below which `answer(message)` stands for all of Victor."""
+
+    async def execute_agentic_loop(message: str, **_: Any) -> Any:
+        return await answer(message)
+
+    own = service(created)
+    own._turn_executor = SimpleNamespace(execute_agentic_loop=execute_agentic_loop)
+    return own
+
+
+def stream_with(created: Any, *chunks: Any) -> Any:
+    """A chat service that streams the chunks; an exception among them is raised there."""
+
+    async def handler(_message: str, **_: Any) -> AsyncIterator[Any]:
+        for chunk in chunks:
+            if isinstance(chunk, BaseException):
+                raise chunk
+            yield chunk
+
+    own = service(created)
+    own._stream_chat_handler = handler
+    return own
+
+
+def chunk(content: str = "", **options: Any) -> Any:
+    from victor.providers.base import StreamChunk
+
+    return StreamChunk(content=content, **options)
+
+
+def response(**metadata: Any) -> Any:
+    from victor.providers.base import CompletionResponse
+
+    return CompletionResponse(content="hi", role="assistant", metadata=metadata)
+
+
+def pause() -> BaseException:
+    from victor.framework.approval_pause import ApprovalPause
+
+    return ApprovalPause(SimpleNamespace(title="may I?"))
+
+
+# Real turns.
+
+
+async def test_a_run_is_one_turn_and_one_request() -> None:
+    with model(m=[LOOK, ANSWER]) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            assert "complete" in (await created.run(ASK)).content
+        assert seen(recorded) == turns("success")
+        assert recorded.points("victor.error_rate", zeros=True) == {("victor.error_rate",): 0}
+        assert in_flight(recorded) == NOBODY
+
+
+async def test_a_stream_is_one_turn_and_one_request_to_its_end() -> None:
+    with model(m=[LOOK, ANSWER]) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            assert (await listen(created))[-1] == "stream_end"
+        assert seen(recorded) == turns("success", streams=1)
+        assert in_flight(recorded) == NOBODY
+
+
+async def test_orchestrator_and_client_take_turns_like_an_agent() -> None:
+    from victor.framework.client import VictorClient
+    from victor.framework.session_config import ProviderOverrideConfig, SessionConfig
+
+    with model(m=[LOOK, ANSWER]) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            await created.get_orchestrator().chat(ASK)
+        assert seen(recorded) == turns("success")
+        override = ProviderOverrideConfig(provider="openai", model="m", endpoint=served.url)
+        client = VictorClient(SessionConfig(provider_override=override))
+        try:
+            await client.initialize()
+            client._agent.get_orchestrator().console.quiet = True
+            await client.chat("Say hi.")
+        finally:
+            await client.close()
+        assert seen(recorded) == turns("success", 2)
+
+
+async def test_a_stream_that_chat_gathers_is_one_turn() -> None:
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            await stream_with(created, chunk("hi")).chat("Say hi.", stream=True)
+        assert seen(recorded) == turns("success")
+
+
+async def test_an_apology_for_a_failed_provider_is_a_failure_and_no_error_of_the_chat() -> None:
+    """Victor asks three more times, without tools; here the provider refuses those as well."""
+    scripts = {"m": Script([REFUSED], side=REFUSED)}
+    with ScriptedModel(scripts) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            assert (await created.run(ASK)).success
+        refusals = len(served.answers)
+        assert seen(recorded) == turns("failure") | error("provider", "unknown", refusals)
+        assert recorded.points("victor.error_rate") == {("victor.error_rate",): 1}
+        assert in_flight(recorded) == NOBODY
+
+
+async def test_a_provider_that_fails_and_recovers_for_the_apology_is_no_error_of_the_chat() -> None:
+    with model(m=[REFUSED]) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            await created.run(ASK)
+        assert seen(recorded) == turns("failure") | error("provider", "unknown")
+
+
+async def test_an_apology_after_a_tool_turn_is_a_failure() -> None:
+    scripts = {"m": Script([LOOK, REFUSED], side=REFUSED)}
+    with ScriptedModel(scripts) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            assert (await created.run(ASK)).success
+        refusals = sum(answer.status == 400 for answer in served.answers)
+        assert seen(recorded) == turns("failure") | error("provider", "unknown", refusals)
+
+
+async def test_a_stream_whose_provider_fails_is_a_failure() -> None:
+    with model(m=[REFUSED]) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            assert "error" in await listen(created)
+        assert seen(recorded) == turns("failure", streams=1) | error("provider", "unknown")
+        assert in_flight(recorded) == NOBODY
+
+
+async def test_a_stream_whose_provider_fails_after_a_tool_turn_is_a_failure() -> None:
+    with model(m=[LOOK, REFUSED]) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            assert "error" in await listen(created)
+        assert seen(recorded) == turns("failure", streams=1) | error("provider", "unknown")
+
+
+# Endings that only the chat service itself can bring about.
+
+
+async def test_an_exception_of_the_chat_itself_is_an_error_of_the_chat() -> None:
+    async def stumble(_message: str) -> Any:
+        raise LookupError("where was I?")
+
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            with pytest.raises(LookupError):
+                await answer_with(created, stumble).chat(ASK)
+            assert seen(recorded) == turns("failure") | error("chat", "LookupError")
+            own = stream_with(created, chunk("a"), LookupError())
+            with pytest.raises(LookupError):
+                [one async for one in own.stream_chat(ASK)]
+        assert seen(recorded) == turns("failure", 2, streams=1) | error("chat", "LookupError", 2)
+        assert in_flight(recorded) == NOBODY
+
+
+async def test_a_loop_that_gives_up_by_itself_is_an_error_of_the_chat() -> None:
+    async def give_up(_message: str) -> Any:
+        return response(agentic_loop_success=False)
+
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            await answer_with(created, give_up).chat(ASK)
+            last = chunk("sorry", metadata={"agentic_loop_success": False}, is_final=True)
+            own = stream_with(created, last)
+            [one async for one in own.stream_chat(ASK)]
+        assert seen(recorded) == turns("failure", 2, streams=1) | error("chat", "agentic_loop", 2)
+
+
+async def test_a_turn_that_times_out_is_a_timeout() -> None:
+    from victor.core.errors import ProviderTimeoutError
+
+    async def wait(_message: str) -> Any:
+        raise TimeoutError
+
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            with pytest.raises(TimeoutError):
+                await answer_with(created, wait).chat(ASK)
+            own = stream_with(created, ProviderTimeoutError("slow", provider="openai"))
+            with pytest.raises(ProviderTimeoutError):
+                [one async for one in own.stream_chat(ASK)]
+        assert seen(recorded) == {
+            **turns("timeout", 2, streams=1),
+            **error("chat", "TimeoutError"),
+            **error("chat", "ProviderTimeoutError"),
+        }
+        assert recorded.points("victor.error_rate") == {("victor.error_rate",): 1}
+
+
+async def test_a_cancelled_run_is_in_flight_until_then_and_in_no_ratio() -> None:
+    with model(m=[Step(silent=True)]) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            running = asyncio.ensure_future(created.run(ASK))
+            assert await asyncio.to_thread(served.wait_for_request, "m", 1)
+            assert in_flight(recorded) == point(IN_FLIGHT, 1, interface="sdk")
+            running.cancel()
+            await asyncio.wait([running])
+        assert seen(recorded) == turns("cancelled")
+        assert recorded.points("victor.error_rate", zeros=True) == {}
+        assert in_flight(recorded) == NOBODY
+
+
+async def test_a_stream_left_early_is_cancelled() -> None:
+    with model(m=[LOOK, ANSWER]) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            async with aclosing(created.stream(ASK)) as events:
+                async for event in events:
+                    if event.type.value == "tool_result":
+                        assert in_flight(recorded) == point(IN_FLIGHT, 1, interface="sdk")
+                        break
+            del events
+            # Victor's inner generators are closed by the event loop, later.
+            await asyncio.sleep(0.1)
+        assert seen(recorded) == turns("cancelled", streams=1)
+        assert recorded.points("victor.error_rate", zeros=True) == {}
+        assert in_flight(recorded) == NOBODY
+
+
+async def test_a_stream_dropped_or_cancelled_in_the_middle_is_cancelled() -> None:
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            stream = stream_with(created, chunk("a"), chunk("b")).stream_chat(ASK)
+            await anext(stream)
+            del stream
+            await asyncio.sleep(0)
+            assert seen(recorded) == turns("cancelled", streams=1)
+            stream = stream_with(created, chunk("a"), asyncio.CancelledError()).stream_chat(ASK)
+            await anext(stream)
+            with pytest.raises(asyncio.CancelledError):
+                await anext(stream)
+        assert seen(recorded) == turns("cancelled", 2, streams=2)
+        assert in_flight(recorded) == NOBODY
+
+
+async def test_a_stream_closed_after_its_final_chunk_is_a_success() -> None:
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            own = stream_with(created, chunk("a", is_final=True), chunk("never"))
+            async with aclosing(own.stream_chat(ASK)) as stream:
+                assert (await anext(stream)).is_final
+        assert seen(recorded) == turns("success", streams=1)
+
+
+async def test_a_turn_that_its_user_cancelled_is_cancelled() -> None:
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            own = stream_with(created, chunk("\n[Cancelled by user]\n", is_final=True))
+            [one async for one in own.stream_chat(ASK)]
+        assert seen(recorded) == turns("cancelled", streams=1)
+
+
+async def test_a_stream_that_is_never_read_is_no_turn() -> None:
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            await stream_with(created, chunk("a")).stream_chat(ASK).aclose()
+        assert seen(recorded) == {}
+        assert in_flight(recorded) == NOBODY
+
+
+# Pauses.
+
+
+@contextmanager
+def approvals() -> Iterator[Any]:
+    """A session in which `ls` waits for a human."""
+    from victor.core.feature_flags import FeatureFlag, disable_feature, is_feature_enabled
+    from victor.framework.session_config import ToolApprovalConfig
+
+    before = is_feature_enabled(FeatureFlag.USE_POLICY_ENGINE)
+    try:
+        yield ToolApprovalConfig(enabled=True, ask_on_tools=("ls",), durable=True)
+    finally:
+        if not before:
+            disable_feature(FeatureFlag.USE_POLICY_ENGINE)
+
+
+async def test_a_turn_that_waits_for_an_approval_is_paused_and_in_no_ratio() -> None:
+    from victor.framework import Agent
+    from victor.framework.session_config import ProviderOverrideConfig, SessionConfig
+
+    with model(m=[LOOK, ANSWER]) as served, recording() as recorded, approvals() as approval:
+        override = ProviderOverrideConfig(provider="openai", model="m", endpoint=served.url)
+        created = await Agent.create(
+            session_config=SessionConfig(provider_override=override, tool_approval=approval)
+        )
+        created.get_orchestrator().console.quiet = True
+        try:
+            result = await created.run(ASK)
+            assert result.status == "awaiting_approval"
+        finally:
+            await created.close()
+        assert seen(recorded) == turns("paused")
+        assert recorded.points("victor.error_rate", zeros=True) == {}
+        assert recorded.points("victor.tool.executions") == {}
+        assert in_flight(recorded) == NOBODY
+
+
+async def test_a_paused_stream_is_paused() -> None:
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            own = stream_with(created, chunk("a"), pause())
+            with pytest.raises(type(pause())):
+                [one async for one in own.stream_chat(ASK)]
+        assert seen(recorded) == turns("paused", streams=1)
+        assert recorded.points("victor.error_rate", zeros=True) == {}
+
+
+class Resumable:
+    """As much of an orchestrator as `resume_paused_run` wants, with a call to decide on."""
+
+    def __init__(self, execute_turn: Any, add_tool_result: Any = lambda *_: None) -> None:
+        call = {"id": "call_0", "function": {"name": "ls", "arguments": "{}"}}
+        messages = [
+            SimpleNamespace(role="user", content=ASK),
+            SimpleNamespace(role="assistant", content="", tool_calls=[call]),
+        ]
+        self._conversation_controller = SimpleNamespace(
+            messages=messages, add_tool_result=add_tool_result
+        )
+        self._tool_service = SimpleNamespace()
+        self.turn_executor = SimpleNamespace(execute_turn=execute_turn)
+        self.mode_controller = SimpleNamespace(current_mode=SimpleNamespace(value="plan"))
+        self._vertical_context = SimpleNamespace(name="coding")
+
+
+async def resume(orchestrator: Any) -> Any:
+    import victor.agent.durable_resume as module
+
+    paused = SimpleNamespace(pending_tool=None, session_id=None, agent_id=None, run_id="r")
+    return await module.resume_paused_run(orchestrator, paused, SimpleNamespace(approved=False))
+
+
+async def test_a_resumed_turn_is_a_turn_of_its_own() -> None:
+    async def execute_turn(_message: str) -> Any:
+        return SimpleNamespace(response=response(), has_tool_calls=False)
+
+    with recording() as recorded:
+        assert (await resume(Resumable(execute_turn))).final_content == "hi"
+        assert seen(recorded) == turns("success", vertical="coding", mode="plan")
+        assert in_flight(recorded) == NOBODY
+
+
+async def test_a_resumed_turn_may_pause_again_and_is_paused_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import victor.agent.paused_run_store as store
+
+    async def execute_turn(_message: str) -> Any:
+        raise pause()
+
+    monkeypatch.setattr(store, "record_pause_from_approval", lambda *_, **__: ("r2", {}))
+    with recording() as recorded:
+        assert (await resume(Resumable(execute_turn))).awaiting_run_id == "r2"
+        assert seen(recorded) == turns("paused", vertical="coding", mode="plan")
+        assert recorded.points("victor.error_rate", zeros=True) == {}
+
+
+async def test_a_resumption_that_fails_is_a_failure_of_the_chat() -> None:
+    """What every real one does today: Victor passes too few arguments to its own method."""
+
+    def add_tool_result(_call_id: str, _name: str, _result: str) -> None: ...
+
+    async def execute_turn(_message: str) -> Any: ...
+
+    with recording() as recorded:
+        with pytest.raises(TypeError):
+            await resume(Resumable(execute_turn, add_tool_result))
+        assert seen(recorded) == {
+            **turns("failure", vertical="coding", mode="plan"),
+            **error("chat", "TypeError"),
+        }
+
+
+async def test_a_resumption_inside_another_request_is_part_of_it() -> None:
+    """As when a turn's own tool resumes what had been parked."""
+
+    async def execute_turn(_message: str) -> Any:
+        return SimpleNamespace(response=response(), has_tool_calls=False)
+
+    async def answer(_message: str) -> Any:
+        await resume(Resumable(execute_turn))
+        return response()
+
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            await answer_with(created, answer).chat(ASK)
+        assert recorded.points(REQUESTS) == point(REQUESTS, interface="sdk", status="success")
+        assert sum(recorded.points(TURNS).values()) == 2
+
+
+# Planning.
+
+
+async def test_chat_with_planning_is_a_turn_that_fails_with_its_plan() -> None:
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            own = service(created)
+            for success in (True, False):
+
+                async def plan(_message: str, success: bool = success) -> Any:
+                    return response(planning={"success": success})
+
+                own._planning_handler = plan
+                await own.chat_with_planning(ASK, use_planning=True)
+                await own.chat(ASK, use_planning=True)
+        assert seen(recorded) == {
+            **turns("success", 2),
+            **turns("failure", 2),
+            **point(VERTICALS, 4, vertical="none", mode="build"),
+            **error("chat", "agentic_loop", 2),
+        }
+
+
+async def test_chat_with_planning_that_only_chats_is_one_turn() -> None:
+    async def answer(_message: str) -> Any:
+        return response()
+
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            await answer_with(created, answer).chat_with_planning(ASK, use_planning=False)
+        assert seen(recorded) == turns("success")
+
+
+async def test_a_streamed_plan_that_failed_is_a_failure() -> None:
+    async def plan(_message: str) -> Any:
+        return response(planning={"success": False})
+
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            own = service(created)
+            own._planning_handler = plan
+            [one async for one in own.stream_chat(ASK, use_planning=True)]
+        assert seen(recorded) == turns("failure", streams=1) | error("chat", "agentic_loop")
+
+
+# Labels.
+
+
+def own_vertical() -> Any:
+    from victor.core.verticals.base import VerticalBase
+
+    class Gardening(VerticalBase):
+        name = "gardening"
+        description = "Plants and such."
+        version = "1.0.0"
+
+        @classmethod
+        def get_tools(cls) -> list[str]:
+            return ["ls", "read"]
+
+        @classmethod
+        def get_system_prompt(cls) -> str:
+            return "You are a gardener."
+
+    return Gardening
+
+
+async def test_the_vertical_is_the_one_that_the_agent_has() -> None:
+    from victor.core.bootstrap import ensure_bootstrapped
+
+    ensure_bootstrapped()
+    with model(m=[LOOK, ANSWER]) as served, recording() as recorded:
+        async with agent(served, "m", vertical=own_vertical()) as created:
+            await created.run(ASK)
+        assert seen(recorded) == turns("success", vertical="gardening")
+
+
+async def test_a_mode_switched_inside_a_turn_counts_from_the_next_one() -> None:
+    from victor.agent.mode_controller import AgentMode
+
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            modes = created.get_orchestrator().mode_controller
+
+            async def switch(_message: str) -> Any:
+                modes.switch_mode(AgentMode.PLAN)
+                return response()
+
+            own = answer_with(created, switch)
+            try:
+                await own.chat(ASK)
+                await own.chat(ASK)
+            finally:
+                modes.switch_mode(AgentMode.BUILD)
+        assert recorded.points(VERTICALS) == {
+            **point(VERTICALS, vertical="none", mode="build"),
+            **point(VERTICALS, vertical="none", mode="plan"),
+        }
+
+
+# Many at once.
+
+
+async def test_twenty_agents_at_once_are_twenty_of_everything() -> None:
+    script = Script([LOOK, ANSWER, REFUSED], side=REFUSED)
+    scripts = {f"m{number}": script for number in range(20)}
+    with ScriptedModel(scripts) as served, recording() as recorded:
+
+        async def live(name: str) -> None:
+            async with agent(served, name) as created:
+                orchestrator = created.get_orchestrator()
+                await orchestrator.chat(ASK)
+                await orchestrator.chat(ASK)
+                stream = stream_with(created, chunk("a"), chunk("b")).stream_chat(ASK)
+                await anext(stream)
+                await asyncio.sleep(0)
+                await stream.aclose()
+
+        await asyncio.gather(*(live(name) for name in scripts))
+        refusals = sum(answer.status == 400 for answer in served.answers)
+        assert seen(recorded) == {
+            **turns("success", 20),
+            **turns("failure", 20),
+            **turns("cancelled", 20, streams=20),
+            **point(VERTICALS, 60, vertical="none", mode="build"),
+            **error("provider", "unknown", refusals),
+        }
+        assert recorded.points("victor.error_rate") == {("victor.error_rate",): 0.5}
+        for of_agents in ("victor.user.sessions", "victor.session.duration"):
+            assert recorded.points(of_agents) == point(of_agents, 20, interface="sdk")
+        assert in_flight(recorded) == NOBODY
+
+
+# Turns that a turn causes.
+
+
+def spawner(created: Any) -> Any:
+    """A tool with which the model has a sub-agent do something."""
+    from victor.agent.subagents import SubAgentOrchestrator, SubAgentRole
+    from victor.tools.decorators import tool
+
+    helpers = SubAgentOrchestrator(created.get_orchestrator())
+
+    @tool
+    async def delegate(task: str) -> str:
+        """Has a sub-agent do a task.
+
+        Args:
+            task: What to do.
+        """
+        done = await helpers.spawn(SubAgentRole.RESEARCHER, task)
+        return f"{done.success}"
+
+    return delegate
+
+
+DELEGATE = Step(calls=(ToolCall("delegate", {"task": ASK}),))
+
+
+async def test_a_sub_agent_takes_a_turn_of_its_own_inside_the_one_request() -> None:
+    steps = [DELEGATE, LOOK, ANSWER, ANSWER]
+    with model(m=steps) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            created.get_orchestrator().tools.register(spawner(created))
+            await created.run(ASK)
+        assert seen(recorded) == {
+            **turns("success", 2, requests=1),
+            **point(FEATURES, feature="subagent"),
+        }
+        initializations = "victor.initialization.duration"
+        assert recorded.points(initializations) == point(initializations, status="success")
+        assert recorded.points("victor.requests_per_user") == point(
+            "victor.requests_per_user", interface="sdk"
+        )
+        assert in_flight(recorded) == NOBODY
+
+
+async def test_a_failed_sub_agent_does_not_fail_the_turn_that_got_over_it() -> None:
+    steps = [DELEGATE, REFUSED, ANSWER]
+    with ScriptedModel({"m": Script(steps, side=REFUSED)}) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            created.get_orchestrator().tools.register(spawner(created))
+            await created.run(ASK)
+        assert recorded.points(REQUESTS) == point(REQUESTS, interface="sdk", status="success")
+        by_status = {dict(key[1:])["status"]: n for key, n in recorded.points(TURNS).items()}
+        assert by_status == {"success": 1, "failure": 1}
+        components = {dict(key[1:])["component"] for key in recorded.points(ERRORS)}
+        assert components == {"provider"}
+
+
+async def team(created: Any, *roles: str) -> Any:
+    from victor.framework.teams import AgentTeam, TeamMemberSpec
+
+    return await AgentTeam.create(
+        orchestrator=created.get_orchestrator(),
+        name="garden",
+        goal=ASK,
+        members=[TeamMemberSpec(role=role, goal=ASK) for role in roles],
+    )
+
+
+async def test_a_team_is_one_request_in_which_each_member_takes_turns() -> None:
+    with model(m=[LOOK, ANSWER, LOOK, ANSWER]) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            result = await (await team(created, "researcher", "planner")).run()
+            assert result.success
+        points = seen(recorded)
+        assert points == {
+            **turns("success", 2, requests=1),
+            **point(FEATURES, feature="team"),
+            **point(FEATURES, 2, feature="subagent"),
+        }
+        assert in_flight(recorded) == NOBODY
+
+
+async def test_a_streamed_team_counts_like_one_that_runs() -> None:
+    with model(m=[LOOK, ANSWER]) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            events = [event async for event in (await team(created, "researcher")).stream()]
+            assert events[-1].metadata["success"]
+        assert seen(recorded) == {
+            **turns("success"),
+            **point(FEATURES, feature="team"),
+            **point(FEATURES, feature="subagent"),
+        }
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_team_that_failed_is_a_failed_request(streamed: bool) -> None:
+    scripts = {"m": Script([REFUSED], side=REFUSED)}
+    with ScriptedModel(scripts) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            one = await team(created, "researcher")
+            if streamed:
+                [event async for event in one.stream()]
+            else:
+                await one.run()
+            assert not one.result.success
+        assert recorded.points(REQUESTS) == point(REQUESTS, interface="sdk", status="failure")
