@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import os
 import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 _OURS = ("OTEL_", "VICTOR_")
@@ -66,7 +68,7 @@ def scraped():
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without anything that configures us, plus `variables`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    return {**kept, "PYTHONPATH": os.getcwd(), **variables}
+    return {**kept, "PYTHONPATH": str(Path.cwd()), **variables}
 
 
 def run(program: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -59,7 +59,11 @@ class Middleware:
             return message
 
         async def watch_send(message: Any) -> None:
-            await send(message)
+            try:
+                await send(message)
+            except OSError:  # how servers of ASGI 2.4 say that the client has left
+                response.disconnected = True
+                raise
             if message["type"] == "http.response.start":
                 response.status = message["status"]
             elif message["type"] == "http.response.body" and not message.get("more_body"):

@@ -70,6 +70,15 @@ def active(frame: Frame | None) -> Iterator[Frame]:
         frame = frame.parent
 
 
+def _interface(frame: Frame | None) -> str:
+    """What the call chain came through; work that outlives a request came through it still."""
+    while frame is not None:
+        if frame.interface:
+            return frame.interface
+        frame = frame.parent
+    return default_interface()
+
+
 def innermost(frame: Frame | None, scope: Scope) -> Frame | None:
     return next((f for f in active(frame) if f.scope is scope), None)
 
@@ -124,9 +133,7 @@ def _authenticated_user() -> str | None:
 
 def describe(frame: Frame | None, owner: Any, interface: str) -> Context:
     """The context of a call that starts now inside `frame`."""
-    interface = interface or next(
-        (f.interface for f in active(frame) if f.interface), default_interface()
-    )
+    interface = interface or _interface(frame)
     vertical = getattr(getattr(owner, "_vertical_context", None), "name", None)
     mode = getattr(getattr(owner, "mode_controller", None), "current_mode", None)
     return Context(

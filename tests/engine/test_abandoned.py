@@ -154,3 +154,19 @@ def test_closing_of_a_stream_collected_half_way_is_deferred(bench: Bench) -> Non
     gc.collect()
     assert bench.calls == []
     assert bench.later() == ["cancelled"]
+
+
+@pytest.mark.timeout(20)
+async def test_exceptions_that_are_each_others_context_end_the_call(bench: Bench) -> None:
+    """Python avoids such cycles, but lets libraries make them."""
+    one, two = ValueError("one"), ValueError("two")
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        one.__context__, two.__context__ = two, one
+        raise one
+
+    with pytest.raises(ValueError, match="one"):
+        await bench.wrap(fail)()
+    one.__context__ = None
+    assert bench.later() == ["failure"]

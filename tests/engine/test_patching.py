@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import itertools
 import logging
@@ -10,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -267,6 +268,18 @@ def test_wrapper_over_a_foreign_wrapper_gives_it_back(bench: Bench, write: Write
     assert len(bench.calls) == 1
     bench.patcher.undo()
     assert vars(module.Lamp)["on"] is foreign
+
+
+@pytest.mark.parametrize("path", ["Lamp.on", "Lamp.inherited"])
+def test_undo_after_another_tool_removed_our_wrapper(bench: Bench, write: Write, path: str) -> None:
+    module = importlib.import_module(write(SOURCE))
+    bench.patch(f"{module.__name__}:switch")
+    bench.patch(f"{module.__name__}:{path}")
+    delattr(module.Lamp, path.partition(".")[2])
+    gc.collect()
+    bench.patcher.undo()
+    assert path.partition(".")[2] not in vars(module.Lamp)
+    assert type(vars(module)["switch"]) is FunctionType
 
 
 # What is missing

@@ -52,6 +52,13 @@ class Torch(Lamp):
     swing = _renamed()
 
 
+class Empty(Lamp):
+    """False, as an empty collection is."""
+
+    def __len__(self) -> int:
+        return 0
+
+
 class Unpicklable(Lamp):
     def __reduce__(self) -> Any:
         raise TypeError("not this one")
@@ -80,6 +87,7 @@ USES: dict[str, Callable[[], tuple[Any, tuple[Any, ...]]]] = {
     "function of the class": lambda: (Lamp.on, (Lamp("blue"), 2)),
     "bound method": lambda: (Lamp("blue").on, (2,)),
     "bound method of a subclass": lambda: (Torch("blue").on, (2,)),
+    "bound method of an empty instance": lambda: (Empty("blue").on, (2,)),
     "classmethod": lambda: (Lamp.kind, ()),
     "classmethod of a subclass": lambda: (Torch.kind, ()),
     "classmethod of an instance": lambda: (Torch().kind, ()),

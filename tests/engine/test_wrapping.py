@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import wrapt
 
 from tests.engine.bench import Bench, Facts
 from tests.engine.fakes import (
@@ -194,7 +195,10 @@ def test_bad_arguments_are_refused_at_the_call_and_count_nothing(
     with pytest.raises(TypeError) as raised:
         (bench.stream if function in (words_at_once, letters) else bench.wrap)(function)(unknown=1)
     assert str(raised.value) == str(expected.value)
-    if function not in (give, words_at_once):  # a plain function's own TypeErrors cannot be told from these
+    if function not in (
+        give,
+        words_at_once,
+    ):  # a plain function's own TypeErrors cannot be told from these
         assert bench.calls == []
 
 
@@ -239,3 +243,41 @@ def test_disabled_stream_is_the_original_itself(bench: Bench) -> None:
 def test_wrapped_partial_still_works(bench: Bench) -> None:
     assert bench.wrap(functools.partial(give, "bound"))() == "bound"
     assert len(bench.calls) == 1
+
+
+# What stands below our wrapper is called once
+
+
+@wrapt.decorator
+def counted(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """Another tool's wrapper, which looks like the function and works when it is called."""
+    COUNTED.append(args)
+    return wrapped(*args, **kwargs)
+
+
+COUNTED: list[Any] = []
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_coroutine_function_that_another_tool_wrapped_is_called_once(
+    bench: Bench, *, streams: bool
+) -> None:
+    COUNTED.clear()
+    wrap = bench.stream if streams else bench.wrap
+    assert await wrap(counted(give_later))("value") == "value"
+    assert COUNTED == [("value",)]
+    assert len(bench.calls) == 1
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_function_returning_a_coroutine_keeps_its_arguments(
+    bench: Bench, *, streams: bool
+) -> None:
+    def original(value: str, *, model: str) -> Any:
+        return give_later(f"{value} {model}")
+
+    wrap = bench.stream if streams else bench.wrap
+    assert await wrap(original)("value", model="m") == "value m"
+    assert [(call.args, dict(call.kwargs)) for call in bench.calls] == [
+        (("value",), {"model": "m"})
+    ]

@@ -71,7 +71,9 @@ def model(**scripts: Sequence[Step]) -> Iterator[ScriptedModel]:
 
 
 @asynccontextmanager
-async def agent(served: ScriptedModel, name: str, *tools: Any, **options: Any) -> AsyncIterator[Any]:
+async def agent(
+    served: ScriptedModel, name: str, *tools: Any, **options: Any
+) -> AsyncIterator[Any]:
     """An agent whose model follows the script `name`, with tools of the test's own."""
     from victor.framework import Agent
     from victor.framework.session_config import ProviderOverrideConfig, SessionConfig

@@ -7,6 +7,7 @@ turn's, since `/chat` answers 200 although the provider was down.
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 from victor_otel import labels
 from victor_otel.scope import ONE_SHOT
@@ -71,10 +72,20 @@ def observe_http(call: Call, record: Record) -> None:
     record(
         REQUEST_DURATION,
         call.elapsed,
-        endpoint=getattr(scope.get("route"), "path", None) or "unmatched",
+        endpoint=_template(scope) or "unmatched",
         status=str(code),
         method=scope.get("method"),
     )
+
+
+def _template(scope: Any) -> str | None:
+    """The matched route's path; only FastAPI's own routes say which one it was."""
+    if (route := scope.get("route")) is not None:
+        return getattr(route, "path", None)
+    endpoint = scope.get("endpoint")
+    routes: Any = getattr(scope.get("app"), "routes", ())
+    paths = (route.path for route in routes if getattr(route, "endpoint", None) is endpoint)
+    return next(paths, None) if endpoint is not None else None
 
 
 def observe_http_request(call: Call, record: Record) -> None:

@@ -136,7 +136,9 @@ def _reason(call: Call) -> str:
     ):
         if any(verdict.digest is False for verdict in call.parts.get(part, ())):
             return reason
-    return "tool_unavailable" if result is not UNSET else "other"
+    # Victor tells of an error where it tried to run the tool, of a missing tool it does not.
+    tried = result is UNSET or getattr(result, "error_info", None) is not None
+    return "other" if tried else "tool_unavailable"
 
 
 def _record_cache(call: Call, record: Record) -> bool:
