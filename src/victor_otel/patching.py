@@ -48,7 +48,7 @@ class _Patch:
 
     def undo(self) -> None:
         owner, replacement = self._owner(), self._replacement()
-        if owner is None or _own(owner).get(self._name) is not replacement:
+        if owner is None or replacement is None or _own(owner).get(self._name) is not replacement:
             return
         if self._inherited:
             delattr(owner, self._name)

@@ -30,7 +30,9 @@ class _Bound(wrapt.BoundFunctionWrapper[..., Any]):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         wrapper = _wrapper(self)
-        return getattr, (_bound_to(self) or wrapper._self_patched, wrapper._self_name)  # noqa: SLF001
+        owner = _bound_to(self)
+        owner = wrapper._self_patched if owner is None else owner  # noqa: SLF001
+        return getattr, (owner, wrapper._self_name)  # noqa: SLF001
 
     def __copy__(self) -> Any:
         return self
@@ -128,12 +130,10 @@ def _function(probe: Probe, then: Callable[[Any], None] | None = None) -> Callab
 
 def _coroutine(probe: Probe) -> Callable[..., Any]:
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        coroutine = wrapped(*args, **kwargs)
         if not probe.engine.enabled:
-            return wrapped(*args, **kwargs)
-        # Wrong arguments raise here, as without us. The coroutine itself is made when it is
-        # first awaited: one that never is must not warn twice.
-        wrapped(*args, **kwargs).close()
-        return _named(_drive(wrapped, probe, instance, args, kwargs), wrapped)
+            return coroutine
+        return _driver(coroutine, probe, instance, args, kwargs)
 
     return call
 
@@ -156,28 +156,49 @@ def _streaming(probe: Probe, *, runs_at_once: bool) -> Callable[..., Any]:
             return SyncStream(result, _Progress(probe, instance, args, kwargs))
         if not inspect.iscoroutine(result):
             return result
-        if runs_at_once:  # it has run already: what it returned can only be awaited
-            return _named(_drive(lambda: result, probe, instance, (), {}), result)
-        result.close()
-        return _named(_drive(wrapped, probe, instance, args, kwargs), wrapped)
+        return _driver(result, probe, instance, args, kwargs)
 
     return call
 
 
+class _Held:
+    """A coroutine that is closed with whoever was to drive it.
+
+    A task can be cancelled before its first step: without us nothing warns then.
+    """
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.coroutine = coroutine
+
+    def __del__(self) -> None:
+        self.coroutine.close()
+
+
+def _driver(
+    coroutine: Any, probe: Probe, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    driver = _drive(_Held(coroutine), probe, instance, args, kwargs)
+    # Task names and debuggers show Victor's function, not our driver.
+    with contextlib.suppress(AttributeError):
+        driver.__name__, driver.__qualname__ = coroutine.__name__, coroutine.__qualname__
+    return driver
+
+
 async def _drive(
-    function: Callable[..., Coroutine[Any, Any, Any]],
+    held: _Held,
     probe: Probe,
     instance: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    coroutine = function(*args, **kwargs)
     entry = probe.enter(instance, args, kwargs)
     if entry is None:
-        return await coroutine
+        return await held.coroutine
     token = CURRENT.set(entry.frame)
     try:
-        result = await coroutine
+        result = await held.coroutine
     except BaseException as error:
         _reset(token)
         if _closing(error):
@@ -199,18 +220,13 @@ def _closing(error: BaseException) -> bool:
     if isinstance(error, RuntimeError) and str(error).endswith("ignored GeneratorExit"):
         return True
     context: BaseException | None = error
-    while context is not None:
+    seen: set[int] = set()
+    while context is not None and id(context) not in seen:
         if isinstance(context, GeneratorExit):
             return True
+        seen.add(id(context))
         context = context.__context__
     return False
-
-
-def _named(ours: Any, theirs: Any) -> Any:
-    """Task names and debuggers show Victor's function, not our driver."""
-    with contextlib.suppress(AttributeError):
-        ours.__name__, ours.__qualname__ = theirs.__name__, theirs.__qualname__
-    return ours
 
 
 def _reset(token: Token[Frame | None]) -> None:
