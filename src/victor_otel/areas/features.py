@@ -38,6 +38,11 @@ def team_status(call: Call) -> str:
     return "failure" if failed else call.status
 
 
+def team_owner(call: Call) -> Any:
+    coordinator = getattr(call.instance, "_coordinator", None)
+    return getattr(coordinator, "_orchestrator", None)
+
+
 class Steps:
     """A streamed team run; nothing of its events is kept."""
 
@@ -80,6 +85,7 @@ AREA = Area(
                 part="turn",
                 of=REQUEST,
                 digest=keep_turn(team_status),
+                owner=team_owner,
                 stream=stream,
                 observe=observe_turn_request,
                 feeds=REQUEST_FEEDS,

@@ -17,7 +17,7 @@ from typing import Any
 
 from victor_otel import failsafe, labels
 from victor_otel.shared import CHAT_TURN, INITIALIZATION, REQUEST, last_turn
-from victor_otel.spec import UNSET, Area, Call, Follow, Hook, Kind, Metric, Reading, Record
+from victor_otel.spec import UNSET, Area, Call, Follow, Hook, Kind, Metric, Reading, Record, is_a
 
 STARTED = Metric(
     name="victor.user.sessions",
@@ -132,7 +132,10 @@ class Sessions:
         else:
             user = _LOCAL_USER
             owner = call.owner if turn is None else turn.owner
-            key = ("mcp", id(call.instance)) if interface == "mcp" else id(owner)
+            key = id(owner)
+            if is_a(call.instance, "victor.integrations.mcp.server.MCPServer"):
+                key = ("mcp", id(call.instance))
+                self._begin(key, interface, call.started, record)
         with self._lock:
             session = self._open.get(key)
             if session is not None:

@@ -37,17 +37,19 @@ def observe_run(call: Call, record: Record) -> None:
 
 
 def _status(call: Call) -> str:
+    outcome = call.parts.get("outcome")
+    results = (call.result, outcome[0].digest if outcome else None)
+    failed = next((one for one in results if getattr(one, "success", True) is False), None)
+    if failed is not None and call.status in {"success", "failure"}:
+        error = str(getattr(failed, "error", None) or "")
+        return "timeout" if error.startswith(_TIMEOUTS) else "failure"
     if call.status != "success":
         return call.status
-    outcome = call.parts.get("outcome")
-    outcomes = (call.result, outcome[0].digest if outcome else None)
-    if any(getattr(one, "success", True) is False for one in outcomes):
-        error = str(getattr(call.result, "error", None) or "")
-        return "timeout" if error.startswith(_TIMEOUTS) else "failure"
     return "failure" if _swallowed(getattr(call.result, "state", None)) else "success"
 
 
-_TIMEOUTS = ("Execution timeout", "Workflow execution timed out")
+_TIMEOUTS = ("Execution timeout", "Workflow execution timed out", "TimeoutError")
+"""How Victor begins the error of a run, or of a node in it, that took too long."""
 
 
 def _swallowed(state: Any) -> bool:
