@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -258,7 +259,7 @@ def _get(url: str) -> str | None:
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:  # noqa: S310
             return response.read().decode("utf-8", "replace")
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return None
 
 
@@ -299,7 +300,7 @@ def _post(url: str) -> str | None:
     except urllib.error.HTTPError as error:
         # Unauthorized: our probe carries no credentials, the exporter may.
         return None if error.code in {401, 403} else f"answers {error.code} {error.reason}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         return str(getattr(error, "reason", error))
 
 
