@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
+"""Where modules of ours start, whatever folder the tests are in by now."""
+
 _OURS = ("OTEL_", "VICTOR_")
 
 
@@ -67,7 +70,7 @@ def scraped():
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without anything that configures us, plus `variables`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    return {**kept, "PYTHONPATH": str(Path.cwd()), **variables}
+    return {**kept, "PYTHONPATH": str(ROOT), **variables}
 
 
 def run(program: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

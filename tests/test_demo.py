@@ -1,0 +1,184 @@
+"""The demo as a user runs it: its numbers are true, its endings clean."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import environment, free_port
+
+COMMAND = Path(sys.executable).with_name("victor-otel")
+
+
+class Demo:
+    """A demo that runs. Its state folder's name is known, its temporary folder its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        suffix = secrets.token_hex(4)
+        self.state = Path.home() / f".victor-otel-demo-{suffix}"
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(parents=True)
+        (folder / "sitecustomize.py").write_text(
+            "import secrets\n"
+            "real = secrets.token_hex\n"
+            f"secrets.token_hex = lambda n=None: {suffix!r} if n == 4 else real(n)\n",
+            encoding="utf-8",
+        )
+        variables = environment(TMPDIR=str(self.temporary), COLUMNS="200")
+        # Victor behaves otherwise under pytest.
+        variables = {name: v for name, v in variables.items() if not name.startswith("PYTEST_")}
+        variables["PYTHONPATH"] = f"{folder}{os.pathsep}{variables['PYTHONPATH']}"
+        self.process = subprocess.Popen(
+            [str(COMMAND), "demo", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=variables,
+            start_new_session=True,
+        )
+        self.existed = False
+
+    def end(self, timeout: float = 150) -> tuple[int, str, str]:
+        """Waits for the end: exit code, standard output and error."""
+        try:
+            out, err = self.process.communicate(timeout=timeout)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.returncode, out, err
+
+    def interrupt(self) -> None:
+        """Ctrl-C in a terminal reaches the whole group."""
+        self.existed = self.state.exists()
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    @property
+    def left_behind(self) -> list[Path]:
+        """What it has not cleaned up, after a moment for processes that end behind it."""
+        deadline = time.monotonic() + 2
+        while (left := self._left()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return left
+
+    def _left(self) -> list[Path]:
+        return [*([self.state] if self.state.exists() else []), *self.temporary.iterdir()]
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Demo]]:
+    """Whole sessions, which take their time, side by side."""
+    refusing = f"http://127.0.0.1:{free_port()}"
+    wanted = {
+        "table": ("--once", "--port", "0"),
+        "json": ("--json", "--port", "0"),
+        "otlp": ("--once", "--otlp", refusing),
+    }
+    running = {
+        name: Demo(tmp_path_factory.mktemp(name), *arguments, "--agents", "1")
+        for name, arguments in wanted.items()
+    }
+    yield running
+    for demo in running.values():
+        if demo.process.poll() is None:
+            os.killpg(demo.process.pid, signal.SIGKILL)
+            demo.process.communicate()
+
+
+def test_a_session_ends_with_a_table_of_true_numbers(sessions: dict[str, Demo]) -> None:
+    code, out, err = sessions["table"].end()
+    assert (code, err) == (0, "")
+    assert "victor_tool_executions_total" in out
+    assert "victor_provider_requests_total" in out
+    assert sessions["table"].left_behind == []
+
+
+def test_json_holds_the_numbers_and_an_equal_count_and_stays_until_interrupted(
+    sessions: dict[str, Demo],
+) -> None:
+    demo = sessions["json"]
+    assert demo.process.stdout is not None
+    report: dict[str, Any] = json.loads(demo.process.stdout.readline())
+    assert demo.process.poll() is None
+    demo.interrupt()
+    code, out, err = demo.end()
+    assert (code, out, err) == (0, "", "")
+    assert report["problems"] == []
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", report["where"])
+    observed = {
+        (name, *sorted(labels.items())): value for name, labels, value in report["observed"]
+    }
+    expected = {
+        (name, *sorted(labels.items())): value for name, labels, value in report["expected"]
+    }
+    assert len(expected) > 50
+    assert {key: observed.get(key, 0) for key in expected} == expected
+    assert demo.existed
+    assert demo.left_behind == []
+
+
+def test_a_receiver_that_refuses_ends_badly_and_says_so(sessions: dict[str, Demo]) -> None:
+    code, out, err = sessions["otlp"].end()
+    assert code != 0
+    assert "victor_tool_executions_total" in out
+    assert re.search(r"victor-otel demo: http://\S+ did not take the metrics", err)
+    assert sessions["otlp"].left_behind == []
+
+
+def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        demo = Demo(tmp_path, "--once", "--port", str(port))
+        code, out, err = demo.end()
+    assert (code, out) == (2, "")
+    assert err == (
+        f"victor-otel demo: port {port} is taken; choose another with --port, 0 picks one\n"
+    )
+    assert demo.left_behind == []
+
+
+@pytest.mark.parametrize("value", ["localhost:4318", "grpc://localhost:4317", "4318"])
+def test_an_otlp_endpoint_that_is_no_url_is_one_line_and_exit_code_2(
+    tmp_path: Path, value: str
+) -> None:
+    code, out, err = Demo(tmp_path, "--otlp", value).end()
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert repr(value) in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--no-such-flag",), ("--agents", "0"), ("--port", "70000"), ("--port", "x")]
+)
+def test_what_makes_no_sense_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    code, out, err = Demo(tmp_path, *arguments).end()
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_without_victor_it_says_what_to_install() -> None:
+    program = "import sys; sys.modules['victor'] = None; from victor_otel.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "demo", "--once"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        'victor-otel demo: victor-ai is not installed: pip install "victor-otel[instruments]"\n'
+    )
