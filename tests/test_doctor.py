@@ -259,13 +259,13 @@ def test_an_address_of_another_machine_is_a_problem(monkeypatch: pytest.MonkeyPa
     assert [status for status, _ in found("prometheus", 1)] == ["problem"]
 
 
-def test_an_address_of_version_6_is_looked_at_like_any_other(
+def test_an_address_of_version_6_is_tried_like_any_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("VICTOR_PROMETHEUS_ENABLED", "true")
     monkeypatch.setenv("VICTOR_PROMETHEUS_HOST", "::1")
     monkeypatch.setenv("VICTOR_PROMETHEUS_PORT", str(free_port()))
-    assert len(found("prometheus")) == 1
+    assert [status for status, _ in found("prometheus", 0)] == ["ok"]
 
 
 # The push

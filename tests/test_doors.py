@@ -56,6 +56,23 @@ print(json.dumps([pipeline.owner, pipeline.endpoint, counts(reader)["victor.requ
     assert found == ["application", None, 1]
 
 
+def test_a_provider_given_while_the_plugin_is_on_already_is_used() -> None:
+    found = answer(
+        AGENT
+        + """
+import victor_otel
+with sandbox(), ScriptedModel({"m": Script([Step("Hi.")])}) as model:
+    from victor.core.bootstrap import ensure_bootstrapped
+    ensure_bootstrapped()
+    provider, reader = memory_provider()
+    victor_otel.VictorInstrumentor().instrument(meter_provider=provider)
+    asyncio.run(use(model.url))
+print(json.dumps([counts(reader)["victor.requests"], counts(reader)["victor.user.sessions"]]))
+"""
+    )
+    assert found == [1, 1]
+
+
 def test_a_provider_set_after_us_receives_everything_from_then_on() -> None:
     found = answer(
         AGENT

@@ -41,7 +41,8 @@ class Instrumentation:
         self.pipeline: Pipeline | None = None
         self._provider = meter_provider
         self._states: dict[str, Any] = {}
-        self._patcher = Patcher(self.health)
+        self._broken = False
+        self._patcher = Patcher(self.health, self._on_bound)
         self.engine = Engine(
             health=self.health,
             record=self.record,
@@ -102,9 +103,24 @@ class Instrumentation:
         if pipeline is not None:
             pipeline.recorder(metric, value, **labels)
 
+    def use(self, provider: MeterProvider) -> None:
+        """An application brings its provider while we are on already, by Victor's plugin."""
+        with _lock:
+            if self.pipeline is None:
+                self._provider = provider
+            elif self.pipeline.owner == "nobody":
+                self.pipeline.recorder.silence()
+                self.pipeline, self._provider = None, provider
+                self.open()
+            elif self._provider is not provider:
+                failsafe.logger.warning(
+                    "victor-otel: the given MeterProvider is not used: what Victor did before is "
+                    "recorded by another one. Instrument before the first agent is created."
+                )
+
     def open(self) -> None:
         """Starts the pipeline, once."""
-        if self.pipeline is not None:
+        if self.pipeline is not None or self._broken:
             return
         with _lock:
             if self.pipeline is not None:
@@ -112,7 +128,17 @@ class Instrumentation:
             try:
                 self._open()
             except Exception as error:
+                self._broken = True
                 failsafe.caught(self.health, "pipeline", error)
+
+    def _on_bound(self) -> None:
+        """Counters that a function can move from now on exist from now on."""
+        if self.pipeline is None:
+            return
+        try:
+            self.pipeline.recorder.declare((), self._fed())
+        except Exception as error:
+            failsafe.caught(self.health, "pipeline", error)
 
     def _open(self) -> None:
         global _private
@@ -151,7 +177,7 @@ class Instrumentation:
         )
 
     def close(self) -> None:
-        """Records what ends with the process, and has it delivered."""
+        """Records what ends with the process."""
         failsafe.drain(self.health)
         for area in catalog.AREAS:
             if area.at_exit is not None:
@@ -159,8 +185,6 @@ class Instrumentation:
                     area.at_exit(*self._state_of(area), self.record)
                 except Exception as error:
                     failsafe.caught(self.health, f"{area.name}.at_exit", error)
-        if self.pipeline is not None:
-            self.pipeline.flush()
 
     def undo(self) -> None:
         """Puts everything back; wrappers that others still hold fall silent."""
@@ -204,6 +228,8 @@ def activate(meter_provider: MeterProvider | None = None) -> Instrumentation:
     with _lock:
         if _current is None:
             _current = Instrumentation(meter_provider)
+        elif meter_provider is not None:
+            _current.use(meter_provider)
         return _current
 
 
@@ -249,6 +275,8 @@ def _run_first_at_exit() -> None:
 def _at_exit() -> None:
     if _current is not None:
         _current.close()
+    if _private is not None:
+        _private.flush()
 
 
 def _after_fork() -> None:

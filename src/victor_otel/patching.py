@@ -59,8 +59,9 @@ class _Patch:
 class Patcher:
     """All patches of one instrumentation, in the order in which they were made."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, on_bound: Callable[[], None] = lambda: None) -> None:
         self._health = health
+        self._on_bound = on_bound
         self._patches: list[_Patch] = []
         self._undone = False
         self._half_imported: list[tuple[ModuleType, Callable[[ModuleType], None]]] = []
@@ -87,6 +88,7 @@ class Patcher:
                 failsafe.caught(self._health, target, error)
             else:
                 self._health.hooks[target] = "bound"
+                self._on_bound()
 
         module = sys.modules.get(module_name)
         if module is not None and _importing(module):

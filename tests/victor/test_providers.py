@@ -183,7 +183,7 @@ async def test_stream_chat_is_the_stream_it_calls(recorded: Recorded) -> None:
 
 
 async def test_an_ordinary_function_that_returns_an_iterator_streams(recorded: Recorded) -> None:
-    class Iterator_:
+    class OneByOne:
         def __init__(self) -> None:
             self._items = chunks("a")
 
@@ -194,7 +194,7 @@ async def test_an_ordinary_function_that_returns_an_iterator_streams(recorded: R
             return await anext(self._items)
 
     def stream(self: Any, messages: Any, *, model: str, **_: Any) -> Any:
-        return Iterator_()
+        return OneByOne()
 
     assert len(await read(own(stream=stream).stream([], model="m"))) == 2
     assert recorded.points(*ALL) == called(first=True)
