@@ -37,15 +37,16 @@ def observe_run(call: Call, record: Record) -> None:
 
 
 def _status(call: Call) -> str:
-    outcome = call.parts.get("outcome")
-    results = (call.result, outcome[0].digest if outcome else None)
-    failed = next((one for one in results if getattr(one, "success", True) is False), None)
-    if failed is not None and call.status in {"success", "failure"}:
-        error = str(getattr(failed, "error", None) or "")
+    graphs = call.parts.get("outcome")
+    graph = graphs[0].digest if graphs else None
+    told = call.result if hasattr(call.result, "success") else graph
+    if getattr(told, "success", True) is False and call.status in {"success", "failure"}:
+        error = str(getattr(told, "error", None) or "")
         return "timeout" if error.startswith(_TIMEOUTS) else "failure"
     if call.status != "success":
         return call.status
-    return "failure" if _swallowed(getattr(call.result, "state", None)) else "success"
+    swallowed = any(_swallowed(getattr(one, "state", None)) for one in (told, graph))
+    return "failure" if swallowed else "success"
 
 
 _TIMEOUTS = ("Execution timeout", "Workflow execution timed out", "TimeoutError")
@@ -64,7 +65,7 @@ def returned(call: Call) -> Any:
 
 def _name(call: Call) -> str:
     """The compiled workflow's own name, else that of the definition or state it was given."""
-    given = call.argument("workflow", 0)
+    given = call.argument("workflow", 0, call.kwargs.get("workflow_or_graph"))
     named = (
         getattr(call.instance, "workflow_name", None),
         getattr(given, "name", None),
@@ -101,6 +102,14 @@ AREA = Area(
                 (f"{_GRAPH}.invoke", None),
                 (f"{_GRAPH}.stream", Steps),
             )
+        ),
+        # An engine of its own, through none of the others.
+        Hook(
+            target="victor.workflows.unified_executor:CompiledWorkflowExecutor.execute",
+            scope=WORKFLOW_RUN,
+            observe=observe_run,
+            feeds=_FEEDS,
+            until="0.9.2",
         ),
     ),
 )
