@@ -124,6 +124,7 @@ if child == 0:
     ]
     os.write(writer, json.dumps(told).encode())
     os._exit(0)
+os.close(writer)
 os.waitpid(child, 0)
 told = json.loads(os.read(reader, 10_000))
 print(json.dumps([told, scraped()["victor_requests_total"]]))

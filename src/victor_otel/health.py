@@ -56,12 +56,12 @@ class Health:
     """Plain counters of this process; safe from any thread."""
 
     def __init__(self) -> None:
+        self.hooks: dict[str, str] = {}
         self.restart()
 
     def restart(self) -> None:
-        """Empty again: in a forked child the parent's counts are not ours."""
+        """Counts from 0 again: a forked child has the parent's wrappers, not its counts."""
         self._lock = threading.Lock()
-        self.hooks: dict[str, str] = {}
         self.errors: Counter[str] = Counter()
         self.capped: Counter[str] = Counter()
         self.exports_dropped = 0
