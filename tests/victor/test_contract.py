@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -88,6 +90,29 @@ def test_names_are_unique_and_buckets_are_floats_in_order() -> None:
         assert all(isinstance(bound, float) for bound in metric.buckets)
 
 
+def test_uninstrument_leaves_every_provider_and_tool_class_as_it_was() -> None:
+    from victor.core.errors import ProviderNotFoundError
+    from victor.providers.base import BaseProvider
+    from victor.providers.registry import ProviderRegistry
+    from victor.tools.base import BaseTool
+
+    for name in ProviderRegistry.list_providers():
+        with contextlib.suppress(ImportError, ProviderNotFoundError):  # not on this machine
+            ProviderRegistry.get(name)
+    classes = {cls for base in (BaseProvider, BaseTool) for sub in below(base) for cls in sub.mro()}
+    before = {cls: identities(cls) for cls in classes}
+    instrumentation.activate()
+    assert sum(identities(cls) != before[cls] for cls in classes) > 20
+    instrumentation.deactivate()
+    assert {cls: identities(cls) for cls in classes} == before
+
+
+def below(base: type) -> Iterator[type]:
+    yield base
+    for cls in base.__subclasses__():
+        yield from below(cls)
+
+
 _BROKEN_TARGET = """
 import json, sys
 import victor.agent.services.chat_service as module
@@ -97,7 +122,20 @@ from victor_otel.cli import app
 answer = CliRunner().invoke(app, ["doctor", "--json"])
 report = json.loads(answer.stdout)
 missing = [hook for hook, state in report["hooks"].items() if state == "missing"]
-print(json.dumps([answer.exit_code, report["healthy"], missing, "waiting" in report["hooks"].values()]))
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+import victor_otel
+reader = InMemoryMetricReader()
+victor_otel.start(MeterProvider([reader], shutdown_on_exit=False))
+counted = [
+    point.attributes["hook"]
+    for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics
+    for metric in scope.metrics if metric.name == "victor.otel.hooks"
+    for point in metric.data.data_points
+    if point.attributes["state"] == "missing" and point.value == 1
+]
+print(json.dumps([answer.exit_code, report["healthy"], missing, counted]))
 """
 
 
@@ -109,5 +147,5 @@ def test_a_target_broken_by_hand_is_said_by_doctor_and_nothing_else_changes() ->
         1,
         False,
         ["victor.agent.services.chat_service:ChatService.stream_chat"],
-        False,
+        ["victor.agent.services.chat_service:ChatService.stream_chat"],
     ]
