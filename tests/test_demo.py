@@ -110,6 +110,7 @@ def test_json_holds_the_numbers_and_an_equal_count_and_stays_until_interrupted(
     demo = sessions["json"]
     assert demo.process.stdout is not None
     report: dict[str, Any] = json.loads(demo.process.stdout.readline())
+    time.sleep(0.5)  # It waits only after it has printed.
     assert demo.process.poll() is None
     demo.interrupt()
     code, out, err = demo.end()
@@ -134,6 +135,18 @@ def test_a_receiver_that_refuses_ends_badly_and_says_so(sessions: dict[str, Demo
     assert "victor_tool_executions_total" in out
     assert re.search(r"victor-otel demo: http://\S+ did not take the metrics", err)
     assert sessions["otlp"].left_behind == []
+
+
+def test_an_interrupted_session_is_cleaned_up_as_well(tmp_path: Path) -> None:
+    demo = Demo(tmp_path, "--once", "--port", "0")
+    deadline = time.monotonic() + 60
+    while not demo.state.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    demo.interrupt()
+    code, out, err = demo.end()
+    assert (code, out, err) == (130, "", "")
+    assert demo.existed
+    assert demo.left_behind == []
 
 
 def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -37,16 +37,10 @@ def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def installed(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
     """Makes `version` of Victor the one that is installed."""
-    real = importlib.metadata.version
-
-    def lookup(name: str) -> str:
-        if name != "victor-ai":
-            return real(name)
-        if version is None:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return version
-
-    monkeypatch.setattr(importlib.metadata, "version", lookup)
+    real = doctor._version
+    monkeypatch.setattr(
+        doctor, "_version", lambda name: version if name == "victor-ai" else real(name)
+    )
 
 
 def diagnose() -> tuple[int, dict[str, Any]]:

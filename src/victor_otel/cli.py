@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import subprocess
@@ -78,10 +79,11 @@ def demo(
     # A process of its own: Victor settles its state folder while it is imported.
     options = [f"--port={port}", f"--otlp={otlp}", f"--agents={agents}"]
     options += ["--once"] * once + ["--json"] * as_json
-    try:
-        child = subprocess.run([sys.executable, "-m", "victor_otel.demo", *options], check=False)
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+    with subprocess.Popen([sys.executable, "-m", "victor_otel.demo", *options]) as child:
+        while child.poll() is None:
+            # Ctrl-C reaches the child as well; killed now, it would leave its sandbox behind.
+            with contextlib.suppress(KeyboardInterrupt):
+                child.wait()
     raise typer.Exit(child.returncode)
 
 

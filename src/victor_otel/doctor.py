@@ -234,7 +234,8 @@ def _prometheus(settings: Settings) -> Finding:
     if answer is not None and "victor_otel_build_info" in answer:
         return Finding(check="prometheus", status=OK, detail=f"a Victor process serves {url}")
     try:
-        with socket.create_server((host, port)):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family):
             pass
     except OSError as error:
         return Finding(

@@ -305,6 +305,7 @@ async def test_a_cancelled_tool_is_in_no_ratio_and_no_error(recorded: Recorded) 
     with pytest.raises(asyncio.CancelledError):
         await call
     assert recorded.points(*ALL) == executed("own_tool", "cancelled")
+    assert recorded.points(RATE, zeros=True) == {}
 
 
 async def test_reading_a_missing_file_is_one_failed_call(recorded: Recorded) -> None:

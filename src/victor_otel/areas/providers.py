@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from victor_otel import labels
+from victor_otel.scope import CURRENT, active
 from victor_otel.shared import CHAT_TURN, ERRORS, PROVIDER_CALL, error_type, record_error
-from victor_otel.spec import UNSET, Area, Call, Hook, Kind, Metric, Record, is_a, mapping
+from victor_otel.spec import UNSET, Area, Call, Hook, Kind, Metric, Record, Scope, is_a, mapping
 
 LATENCY = Metric(
     name="victor.provider.latency",
@@ -148,10 +149,26 @@ def _attempts(answer: Any) -> int:
     return attempts if isinstance(attempts, int) else 1
 
 
+RESILIENT_CALL = Scope(name="resilient_call")
+"""A provider behind Victor's retry strategy: it is named when the error is not."""
+
+REISSUED_STREAM = Scope(name="reissued_stream")
+"""A stream that the chat asks for again after a rate limit or a lost connection."""
+
+
 def observe_delay(call: Call, record: Record) -> None:
     """Victor's own retry strategy works out how long to wait, once before each retry."""
-    provider = getattr(call.argument("error", 1), "provider", None)
-    record(RETRIES, provider=provider or "unknown")
+    around = (f for f in active(CURRENT.get()) if f.scope in {PROVIDER_CALL, RESILIENT_CALL})
+    named = getattr(call.argument("error", 1), "provider", None)
+    asked = getattr(next(around, None), "instance", None)
+    record(RETRIES, provider=named or getattr(asked, "name", "unknown"))
+
+
+def observe_reissued(call: Call, record: Record) -> None:
+    again = len(call.parts.get("attempt", ())) - 1
+    if again > 0:
+        provider = getattr(call.owner, "provider", None)
+        record(RETRIES, again, provider=getattr(provider, "name", "unknown"))
 
 
 def failed(call: Call) -> bool:
@@ -159,6 +176,7 @@ def failed(call: Call) -> bool:
     return call.status in {"failure", "timeout"}
 
 
+_STREAMS = "victor.agent.services.chat_stream_helpers:ChatStreamHelperMixin"
 _FEEDS = (
     LATENCY,
     TIME_TO_FIRST_TOKEN,
@@ -188,6 +206,25 @@ AREA = Area(
                 feeds=_FEEDS,
             )
             for method in ("chat", "stream")
+        ),
+        *(
+            Hook(
+                target=f"victor.providers.resilience:ResilientProvider.{method}",
+                scope=RESILIENT_CALL,
+                stream=stream,
+            )
+            for method, stream in (("chat", None), ("stream", Answer))
+        ),
+        Hook(
+            target=f"{_STREAMS}._stream_with_rate_limit_retry",
+            scope=REISSUED_STREAM,
+            observe=observe_reissued,
+            feeds=(RETRIES,),
+        ),
+        Hook(
+            target=f"{_STREAMS}._stream_provider_response_inner",
+            part="attempt",
+            of=REISSUED_STREAM,
         ),
         Hook(
             target="victor.providers.resilience:ProviderRetryStrategy._get_delay",
