@@ -58,7 +58,7 @@ class Chunks:
             self.started = True
         if getattr(chunk, "is_final", False):
             self.complete = True
-            self.cancelled = _CANCELLED in (getattr(chunk, "content", None) or "")
+            self.cancelled = (getattr(chunk, "content", None) or "").strip() == _CANCELLED
 
 
 def _gave_up(answer: Any) -> bool:
