@@ -47,6 +47,8 @@ class Demo:
             text=True,
             env=variables,
             start_new_session=True,
+            # A shell's background jobs ignore Ctrl-C, and so would whatever they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         self.existed = False
 
