@@ -139,12 +139,6 @@ MEMORY_COMPONENT = Label(
     fallback="process",
     meaning="`process` itself, or its living descendants",
 )
-SECURITY_KIND = Label(
-    name="kind",
-    values=("authorization_failed", "tool_blocked", "vulnerability_found"),
-    fallback="tool_blocked",
-    meaning="what happened",
-)
 HOOK_STATE = Label(
     name="state",
     values=("bound", "waiting", "missing"),

@@ -68,7 +68,7 @@ class Recorder:
     ) -> None:
         self._health = health
         self._gauges = gauges
-        self._provider = provider
+        self._provider = provider  # of a private one nobody else keeps hold
         self._live = not is_placeholder(provider)
         self.on_live: Callable[[], None] = lambda: None
         """Called when an application sets a provider where there was none."""

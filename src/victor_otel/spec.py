@@ -22,6 +22,7 @@ __all__ = [
     "Kind",
     "Label",
     "Metric",
+    "NoFacts",
     "Observer",
     "Part",
     "Reading",
@@ -147,6 +148,14 @@ class StreamFacts(Protocol):
     """The stream said all it had to say, however it is closed after that."""
 
     def add(self, item: Any, /) -> None: ...
+
+
+class NoFacts:
+    """For a stream of whose items nothing needs to be known."""
+
+    started = complete = False
+
+    def add(self, _item: Any, /) -> None: ...
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ import wrapt
 from victor_otel import failsafe
 from victor_otel.calls import Entry, Probe
 from victor_otel.scope import CURRENT, Frame
-from victor_otel.spec import UNSET, Stream
+from victor_otel.spec import UNSET, NoFacts, Stream
 
 
 class _Bound(wrapt.BoundFunctionWrapper[..., Any]):
@@ -235,14 +235,6 @@ def _reset(token: Token[Frame | None]) -> None:
         CURRENT.reset(token)
 
 
-class _NoFacts:
-    """For a stream whose own facts could not be made."""
-
-    started = complete = False
-
-    def add(self, _item: Any) -> None: ...
-
-
 class _Progress:
     """How far a stream has come. It begins at the first read and finishes exactly once."""
 
@@ -254,7 +246,7 @@ class _Progress:
         self._entry: Entry | None = None
         self.begun = self._finished = False
         self._since = 0.0
-        self._stream = Stream(facts=_NoFacts())
+        self._stream = Stream(facts=NoFacts())
 
     def resume(self, entry: Entry) -> None:
         """Goes on from an entry that began with an await, whose time counts as inside."""
@@ -265,7 +257,7 @@ class _Progress:
 
     def _begin(self) -> None:
         try:
-            self._stream.facts = self._probe.facts() if self._probe.facts else _NoFacts()
+            self._stream.facts = self._probe.facts() if self._probe.facts else NoFacts()
         except Exception as error:
             failsafe.caught(self._probe.engine.health, self._probe.target, error)
 

@@ -15,7 +15,7 @@ from victor_otel.shared import (
     keep_turn,
     observe_turn_request,
 )
-from victor_otel.spec import Area, Call, Hook, Record, Scope
+from victor_otel.spec import Area, Call, Hook, NoFacts, Record, Scope
 
 
 def used(feature: str) -> Callable[[Call, Record], None]:
@@ -43,20 +43,11 @@ def team_owner(call: Call) -> Any:
     return getattr(coordinator, "_orchestrator", None)
 
 
-class Steps:
-    """A streamed team run; nothing of its events is kept."""
-
-    started = complete = False
-
-    def add(self, _event: Any) -> None:
-        self.started = True
-
-
 TEAM_RUN = Scope(name="team_run", outermost=True)
 PLANNING = Scope(name="planning", outermost=True)
 
 _TEAM = "victor.framework.teams:AgentTeam"
-_TEAM_METHODS: tuple[tuple[str, type[Any] | None], ...] = (("run", None), ("stream", Steps))
+_TEAM_METHODS: tuple[tuple[str, type[Any] | None], ...] = (("run", None), ("stream", NoFacts))
 
 AREA = Area(
     name="features",

@@ -6,7 +6,7 @@ from typing import Any
 
 from victor_otel import labels
 from victor_otel.shared import ERRORS, FEATURES, WORKFLOW_RUN, error_type, record_error
-from victor_otel.spec import Area, Call, Hook, Kind, Metric, Record, mapping
+from victor_otel.spec import Area, Call, Hook, Kind, Metric, NoFacts, Record, mapping
 
 EXECUTIONS = Metric(
     name="victor.workflow.executions",
@@ -16,15 +16,6 @@ EXECUTIONS = Metric(
     siblings=(labels.STATUS,),
     guide=True,
 )
-
-
-class Steps:
-    """A streamed run: its items are states, of which nothing is kept."""
-
-    started = complete = False
-
-    def add(self, _step: Any) -> None:
-        self.started = True
 
 
 def observe_run(call: Call, record: Record) -> None:
@@ -96,11 +87,11 @@ AREA = Area(
             )
             for target, stream in (
                 (f"{_EXECUTOR}.execute", None),
-                (f"{_EXECUTOR}.stream", Steps),
+                (f"{_EXECUTOR}.stream", NoFacts),
                 (f"{_CACHED}.invoke", None),
-                (f"{_CACHED}.stream", Steps),
+                (f"{_CACHED}.stream", NoFacts),
                 (f"{_GRAPH}.invoke", None),
-                (f"{_GRAPH}.stream", Steps),
+                (f"{_GRAPH}.stream", NoFacts),
             )
         ),
         # An engine of its own, through none of the others.
