@@ -9,18 +9,26 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "uv"
-nox.options.sessions = ["lint", "types", "tests", "oldest", "stack", "docs", "build"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "oldest", "between", "stack", "build"]
 nox.options.error_on_missing_interpreters = True
 
-PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-VICTOR = PROJECT["optional-dependencies"]["instruments"][0]
-OLDEST = VICTOR.partition(">=")[2].partition(",")[0]
+PYPROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+VICTOR = PYPROJECT["project"]["optional-dependencies"]["instruments"][0]
+OLDEST, BETWEEN, _ = PYPROJECT["tool"]["victor-otel"]["versions"]
+# It declares gigabytes that our scenarios replace by a small embedder of their own.
+RAG = "victor-rag==0.7.2"
 
 
 def install(session: nox.Session, *groups: str, victor: str = VICTOR) -> None:
     """The package as it is here, with dependency groups and a version of Victor."""
     chosen = [f"--group={group}" for group in groups]
     session.run_install("uv", "pip", "install", "--quiet", "-e", ".", *chosen, victor)
+
+
+def install_all(session: nox.Session, victor: str = VICTOR) -> None:
+    """The same, with everything that tests need: the verticals and their scenarios."""
+    install(session, "test", "verticals", victor=victor)
+    session.run_install("uv", "pip", "install", "--quiet", "--no-deps", RAG)
 
 
 def pytest(session: nox.Session, *arguments: str) -> None:
@@ -30,6 +38,10 @@ def pytest(session: nox.Session, *arguments: str) -> None:
     strict = ["-p", "tests.no_skips"] if os.environ.get("CI") else []
     session.run("coverage", "run", "-m", "pytest", *strict, *arguments, *session.posargs)
     session.run("coverage", "report", "--skip-covered", "--show-missing", "--sort=cover")
+
+
+BEHAVIOUR = ("tests/victor", "tests/scenarios")
+ON_BOTH_ROUTES = "tests/stack/test_scenarios.py"
 
 
 @nox.session
@@ -51,21 +63,32 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests on the newest Victor that is supported."""
-    install(session, "test")
+    install_all(session)
     pytest(session, "-m", "not stack")
 
 
 @nox.session
 def oldest(session: nox.Session) -> None:
     """The tests on the oldest Victor that is supported."""
-    install(session, "test", victor=f"victor-ai=={OLDEST}")
-    pytest(session, "-m", "not stack", "tests/victor", "tests/test_doors.py")
+    install_all(session, f"victor-ai=={OLDEST}")
+    session.run("python", "scripts/stack.py")
+    pytest(session, *BEHAVIOUR, "tests/test_doors.py")
+    pytest(session, ON_BOTH_ROUTES)
+
+
+@nox.session
+def between(session: nox.Session) -> None:
+    """What Victor does, on a version between the two."""
+    install_all(session, f"victor-ai=={BETWEEN}")
+    session.run("python", "scripts/stack.py")
+    pytest(session, *BEHAVIOUR)
+    pytest(session, ON_BOTH_ROUTES)
 
 
 @nox.session
 def stack(session: nox.Session) -> None:
     """The three routes, with the real Collector and Prometheus."""
-    install(session, "test")
+    install_all(session)
     session.run("python", "scripts/stack.py")
     pytest(session, "-m", "stack")
 
@@ -73,7 +96,7 @@ def stack(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Generated documentation is as the code says; `nox -s docs -- --write` makes it so."""
-    install(session)
+    install(session, "test")
     session.run("python", "scripts/docs.py", *(session.posargs or ["--check"]))
 
 

@@ -5,14 +5,23 @@ docs/metrics.md comes from the catalogue, the table of variables in README.md fr
 
 from __future__ import annotations
 
+import ast
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
-from victor_otel import catalog, settings
-from victor_otel.spec import Area, Kind, Metric
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.scenarios import SCENARIOS  # noqa: E402
+
+from victor_otel import catalog, guide, record, settings  # noqa: E402
+from victor_otel.spec import Area, Kind, Metric  # noqa: E402
+
+_PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+VERSIONS: list[str] = _PROJECT["tool"]["victor-otel"]["versions"]
+"""The versions of Victor on which every scenario is played."""
 
 _KINDS = {
     Kind.COUNTER: "counter",
@@ -59,12 +68,56 @@ receiver. **Bold** ones are in Victor's *Production Metrics and Monitoring Guide
 """
 
 
+_COVERAGE = """\
+## Coverage
+
+Where each number comes from, the [scenario](../tests/scenarios) that proves it against an
+own count of real work, and the versions of Victor on which it is played ({versions}).
+
+| Metric | Labels | Meaning | Source | Scenario | Victor |
+| --- | --- | --- | --- | --- | --- |
+"""
+
+
+def coverage() -> str:
+    """The table of every metric.
+
+    Raises:
+        SystemExit: when there is a metric that no scenario proves.
+    """
+    rows = [_row(area, metric) for area in catalog.AREAS for metric in area.metrics]
+    return _COVERAGE.format(versions=", ".join(VERSIONS)) + "\n".join(rows) + "\n"
+
+
+def _row(area: Area, metric: Metric) -> str:
+    proofs = [scenario for scenario in SCENARIOS if metric in scenario.proves]
+    if not proofs:
+        raise SystemExit(f"no scenario proves {metric.prometheus_name}")
+    name = metric.prometheus_name
+    played = [v for v in VERSIONS if any(scenario.applies(v) for scenario in proofs)]
+    cells = (
+        f"[`{name}`](#{name})",
+        ", ".join(label.name for label in metric.labels),
+        metric.meaning,
+        f"[{area.name}](../{_module(area, metric)}): {_first(list(_sources(metric)))}",
+        "<br>".join(f"[{s.name}](../tests/scenarios/{s.module}.py)" for s in proofs),
+        "all" if played == VERSIONS else ", ".join(played),
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _first(sources: list[str], shown: int = 4) -> str:
+    """The sources that fit into a cell; the metric's own section has them all."""
+    more = [f"and {len(sources) - shown} more"] if len(sources) > shown else []
+    return "<br>".join([*sources[:shown], *more])
+
+
 def metrics_page() -> str:
     """docs/metrics.md."""
-    parts = [_HEAD]
+    parts = [_HEAD, coverage()]
     for area in catalog.AREAS:
         if area.metrics:
-            parts.append(f"## {area.name.capitalize()}\n")
+            parts.append(f"## {area.name.capitalize()}\n\n{_prose(area)}\n")
             parts += [_metric(metric) for metric in area.metrics]
     return "\n".join(parts)
 
@@ -77,6 +130,8 @@ def _metric(metric: Metric) -> str:
     for label in metric.labels:
         values = ", ".join(f"`{value}`" for value in label.values)
         bound = values or f"at most {label.limit} values, then `{label.fallback}`"
+        if label.closed and label.fallback not in label.values:
+            bound += f", else `{label.fallback}`"
         lines.append(f"- Label `{label.name}`: {label.meaning} ({bound})")
     if metric.buckets:
         lines.append(f"- Buckets: {', '.join(f'{bound:g}' for bound in metric.buckets)}")
@@ -94,11 +149,37 @@ def _sources(metric: Metric) -> Iterable[str]:
     yield from (f"`{target}`" for target in dict.fromkeys(targets))
     if any(metric is reading.metric for area in catalog.AREAS for reading in area.readings):
         area = next(area for area in catalog.AREAS if metric in area.metrics)
-        yield f"read at each collection ({_module(area)})"
+        yield f"read at each collection (`{_module(area, metric)}`)"
+    yield from (f"`{given}`, by the application" for given in _given(metric))
 
 
-def _module(area: Area) -> str:
-    return "`victor_otel/health.py`" if area.name == "ourselves" else f"`areas/{area.name}.py`"
+def _given(metric: Metric) -> Iterable[str]:
+    """The public functions that feed a metric: their documentation names it."""
+    named = f"`{metric.prometheus_name}`"
+    for name in record.__all__:
+        if named in (getattr(record, name).__doc__ or ""):
+            yield f"victor_otel.record.{name}"
+    if named in (guide.__doc__ or ""):
+        yield "victor_otel.guide"
+
+
+def _prose(area: Area) -> str:
+    """What the area's module says of itself: the choices that its definitions made."""
+    for metric in area.metrics:
+        path = ROOT / _module(area, metric)
+        return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return ""
+
+
+def _module(area: Area, metric: Metric) -> str:
+    """The file in which a metric is declared, in one hop from the documentation."""
+    folder = ROOT / "src" / "victor_otel"
+    places = (*folder.glob("areas/*.py"), *folder.glob("verticals/*.py"), *folder.glob("*.py"))
+    declared = f'name="{metric.name}"'
+    found = [p for p in places if declared in p.read_text(encoding="utf-8")]
+    if len(found) != 1:
+        raise SystemExit(f"{metric.name} of {area.name} is declared in {len(found)} files")
+    return str(found[0].relative_to(ROOT))
 
 
 def variables_table() -> str:

@@ -27,7 +27,7 @@ class Demo:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         suffix = secrets.token_hex(4)
-        self.state = Path.home() / f".victor-otel-demo-{suffix}"
+        self.state = f".victor-otel-demo-{suffix}"
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True)
         (folder / "sitecustomize.py").write_text(
@@ -63,7 +63,7 @@ class Demo:
 
     def interrupt(self) -> None:
         """Ctrl-C in a terminal reaches the whole group."""
-        self.existed = self.state.exists()
+        self.existed = self.exists()
         os.killpg(self.process.pid, signal.SIGINT)
 
     @property
@@ -75,7 +75,12 @@ class Demo:
         return left
 
     def _left(self) -> list[Path]:
-        return [*([self.state] if self.state.exists() else []), *self.temporary.iterdir()]
+        users = Path.home() / self.state
+        return [*([users] if users.exists() else []), *self.temporary.iterdir()]
+
+    def exists(self) -> bool:
+        """Whether Victor has made its state folder, in the home that it was given."""
+        return any(self.temporary.glob(f"*/{self.state}"))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +147,7 @@ def test_a_receiver_that_refuses_ends_badly_and_says_so(sessions: dict[str, Demo
 def test_an_interrupted_session_is_cleaned_up_as_well(tmp_path: Path) -> None:
     demo = Demo(tmp_path, "--once", "--port", "0")
     deadline = time.monotonic() + 60
-    while not demo.state.exists() and time.monotonic() < deadline:
+    while not demo.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     demo.interrupt()
     code, out, err = demo.end()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from tests.processes import AGENT, answer, exported, free_port, run, silent_server
+from tests.processes import AGENT, answer, environment, exported, free_port, run, silent_server
 
 TIMED = (
     AGENT
@@ -68,6 +71,48 @@ with sandbox(), ScriptedModel({"m": Script([Step("Hi.")])}) as model:
     metrics = exported(done.stderr)
     assert [point["count"] for point in metrics["victor.session.duration"]] == [1]
     assert [point["sum"] for point in metrics["victor.requests_per_user"]] == [1]
+    (session,), (turn,) = (
+        metrics["victor.session.duration"],
+        metrics["victor.chat.request.duration"],
+    )
+    assert session["sum"] >= turn["sum"]
+
+
+def test_an_api_server_that_is_terminated_has_exported_before() -> None:
+    program = """
+import os, signal, threading, urllib.error, urllib.request
+import uvicorn
+from victor_otel.demo.sandbox import sandbox
+
+with sandbox():
+    from victor.integrations.api.fastapi_server import create_fastapi_app
+    server = uvicorn.Server(uvicorn.Config(create_fastapi_app(), port=0, log_level="error"))
+    startup = server.startup
+
+    async def started(*args, **kwargs):
+        await startup(*args, **kwargs)
+        threading.Thread(target=ask).start()
+
+    def ask():
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/nowhere")
+        except urllib.error.HTTPError:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    server.startup = started
+    server.run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment(OTEL_METRICS_EXPORTER="console"),
+        timeout=120,
+    )
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    (point,) = exported(done.stderr)["victor.request.duration"]
+    assert (point["count"], point["attributes"]["status"]) == (1, "404")
 
 
 def test_an_agent_dropped_unclosed_ends_its_session_outside_of_the_finalizer() -> None:

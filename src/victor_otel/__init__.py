@@ -22,6 +22,10 @@ server, which loads no plugins, call `start()` first::
 
     victor_otel.start()
 
+What only the application knows is told by `victor_otel.record`, metrics of its own are
+declared with `victor_otel.custom`, and `victor_otel.guide` holds the integration points
+of Victor's monitoring guide.
+
 `victor otel doctor` says what is on, what is missing and what to do about it.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,10 +43,31 @@ class Middleware:
         self._server = server
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        probe = self._probe
-        if scope["type"] not in {"http", "websocket"} or not probe.engine.enabled:
+        if not self._probe.engine.enabled:
             await self._app(scope, receive, send)
-            return
+        elif scope["type"] == "lifespan":
+            await self._app(scope, receive, self._flushing(send))
+        elif scope["type"] in {"http", "websocket"}:
+            await self._follow(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _flushing(self, send: Any) -> Any:
+        """Exports when the server has shut down: uvicorn then dies of the signal it caught."""
+        engine = self._probe.engine
+
+        async def watch(message: Any) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                try:
+                    await asyncio.to_thread(engine.flush)
+                except Exception as error:
+                    failsafe.caught(engine.health, "asgi.lifespan", error)
+            await send(message)
+
+        return watch
+
+    async def _follow(self, scope: Any, receive: Any, send: Any) -> None:
+        probe = self._probe
         entry = probe.enter(self._server, (scope,), {})
         if entry is None:
             await self._app(scope, receive, send)

@@ -41,11 +41,13 @@ class Engine:
         observers: Mapping[Hook, BoundObserver],
         followers: Mapping[Scope, Sequence[tuple[str, BoundObserver]]],
         open_pipeline: Callable[[], None],
+        flush: Callable[[], None],
     ) -> None:
         self.enabled = True
         self.health = health
         self.record = record
         self.open_pipeline = open_pipeline
+        self.flush = flush
         self._in_flight: Counter[tuple[Metric, str]]
         self.renew(observers, followers)
 

@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 _lock = threading.RLock()
 _current: Instrumentation | None = None
 _private: Pipeline | None = None
-_health = Health()
+HEALTH = Health()
+"""What befell us in this process, whichever instrumentation was on."""
 
 
 class Instrumentation:
     """All wrappers, states and health of one activation."""
 
     def __init__(self, meter_provider: MeterProvider | None = None) -> None:
-        self.health = _health
+        self.health = HEALTH
         self.health.hooks.clear()
         self.pipeline: Pipeline | None = None
         self._provider = meter_provider
@@ -47,6 +48,7 @@ class Instrumentation:
             health=self.health,
             record=self.record,
             open_pipeline=self.open,
+            flush=self.flush,
             **self._new_observers(),
         )
         self.bind()
@@ -94,14 +96,16 @@ class Instrumentation:
         """Wraps what Victor had half imported when it switched us on."""
         self._patcher.retry()
 
-    def record(self, metric: Metric, value: float = 1, /, **labels: object) -> None:
+    def record(
+        self, metric: Metric, value: float = 1, total: float = 1, /, **labels: object
+    ) -> None:
         """The `Record` of observers: opens the pipeline with the first value."""
         pipeline = self.pipeline
         if pipeline is None:
             self.open()
             pipeline = self.pipeline
         if pipeline is not None:
-            pipeline.recorder(metric, value, **labels)
+            pipeline.recorder(metric, value, total, **labels)
 
     def use(self, provider: MeterProvider) -> None:
         """An application brings its provider while we are on already, by Victor's plugin."""
@@ -152,20 +156,31 @@ class Instrumentation:
             _private = connected
         self.pipeline = connected
         recorder = connected.recorder
-        for area in catalog.AREAS:
-            for reading in area.readings:
-                read = functools.partial(reading.read, *self._state_of(area))
-                recorder.observe(reading.metric, read)
+        read: dict[Metric, Any] = {
+            reading.metric: functools.partial(reading.read, *self._state_of(area))
+            for area in catalog.AREAS
+            for reading in area.readings
+        }
         entered = [hook.scope for hook in catalog.HOOKS if hook.scope is not None]
         for flying in {one.in_flight for one in entered if one.in_flight is not None}:
-            recorder.observe(flying, functools.partial(self.engine.read_in_flight, flying))
-        recorder.declare(catalog.METRICS, self._fed())
+            read[flying] = functools.partial(self.engine.read_in_flight, flying)
+        for metric, reader in read.items():
+            recorder.observe(metric, functools.partial(self._read, metric, reader))
+        recorder.declare([one for one in catalog.METRICS if one not in read], self._fed())
         recorder.on_live = _run_first_at_exit
         _run_first_at_exit()
 
+    def _read(self, metric: Metric, read: Any) -> Any:
+        """Asks a reading, unless it rests on functions of which none is wrapped."""
+        feeders = [hook.target for hook in catalog.HOOKS if metric in hook.feeds]
+        return read() if not feeders or self._bound_targets().intersection(feeders) else ()
+
+    def _bound_targets(self) -> set[str]:
+        return {target for target, state in list(self.health.hooks.items()) if state == "bound"}
+
     def _fed(self) -> Iterable[Metric]:
         """The metrics that a bound hook can move."""
-        bound = {target for target, state in self.health.hooks.items() if state == "bound"}
+        bound = self._bound_targets()
         hooks = [hook for hook in catalog.HOOKS if hook.target in bound]
         scopes = {hook.scope for hook in hooks}
         follows = [follow for area in catalog.AREAS for follow in area.follows]
@@ -175,6 +190,11 @@ class Instrumentation:
             for metric in feeder.feeds
             if metric.kind is Kind.COUNTER
         )
+
+    def flush(self) -> None:
+        """Exports at the end of a server, whose process may die by the signal that ended it."""
+        if self.pipeline is not None:
+            self.pipeline.flush()
 
     def close(self) -> None:
         """Records what ends with the process."""
@@ -283,7 +303,7 @@ def _after_fork() -> None:
     global _lock, _private
     _lock = threading.RLock()
     failsafe.forget()
-    _health.restart()
+    HEALTH.restart()
     if (pipeline := sys.modules.get("victor_otel.pipeline")) is not None:
         pipeline.after_fork()
     if _private is not None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from opentelemetry.instrumentation.instrumentor import (
-    BaseInstrumentor,  # pyright: ignore[reportMissingTypeStubs]
-)
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from victor_otel import failsafe, instrumentation
 

@@ -133,11 +133,129 @@ ERROR_COMPONENT = Label(
     fallback="agent",
     meaning="where the failure arose",
 )
+EVENT_FAMILY = Label(
+    name="family",
+    values=("tool", "agent", "error"),
+    fallback="tool",
+    meaning="first word of the event's topic",
+)
+SECURITY_EVENT = Label(
+    name="kind",
+    values=("authorization_failed", "tool_blocked", "vulnerability_found"),
+    fallback="tool_blocked",
+    meaning="an authorization failed, a tool was blocked, a scan found something",
+)
+AUTHORIZATION_SOURCE = Label(
+    name="source",
+    values=("permission_policy", "rbac", "api_key"),
+    fallback="permission_policy",
+    meaning="what decided: the permission policy of tools, role-based access, the API's keys",
+)
+AUTHORIZATION_REASON = Label(
+    name="reason",
+    values=("anonymous", "unknown", "forbidden"),
+    fallback="forbidden",
+    meaning="`anonymous`: no key, or no user; `unknown`: one that does not exist; `forbidden`: "
+    "known, and not allowed",
+)
+VULNERABILITY_SEVERITY = Label(
+    name="severity",
+    values=("critical", "high", "medium", "low", "none", "unknown"),
+    fallback="unknown",
+    meaning="Victor's severity of the advisory",
+)
+SCANNER = Label(
+    name="scanner",
+    values=("dependency", "iac", "code"),
+    fallback="code",
+    meaning="`dependency`: advisories of packages; `iac`: infrastructure as code; `code`: the "
+    "tool `scan`",
+)
+DEPLOYMENT_SOURCE = Label(
+    name="source",
+    values=("conversation", "terraform", "docker", "kubernetes", "ecs", "other"),
+    meaning="what deployed; `conversation` was only told of it, `other` is a handler of one's own",
+)
+DOC_TYPE = Label(
+    name="doc_type",
+    values=(
+        "text",
+        "markdown",
+        "code",
+        "pdf",
+        "html",
+        "json",
+        "yaml",
+        "xml",
+        "csv",
+        "auto",
+        "other",
+    ),
+    meaning="type that the document was given, as victor-rag keeps it; `auto` lets it guess",
+)
+SEARCH_STATUS = Label(
+    name="status",
+    values=("results", "empty", "error", "cancelled"),
+    fallback="error",
+    meaning="`empty`: an endpoint answered without results; `error`: Victor said so, or no "
+    "endpoint answered",
+)
+ANALYSIS_SOURCE = Label(
+    name="source",
+    values=("review", "index", "metrics"),
+    fallback="review",
+    meaning="`review` of a file, `index` of a code base, or the tool `metrics`",
+)
+ISSUE_SOURCE = Label(
+    name="source",
+    values=("review", "metrics"),
+    fallback="review",
+    meaning="`review` of a file, or the tool `metrics`",
+)
+ISSUE_SEVERITY = Label(
+    name="severity",
+    values=("error", "warning", "info", "hint"),
+    fallback="warning",
+    meaning="Victor's severity of the finding; the tool `metrics` knows warnings only",
+)
 MEMORY_COMPONENT = Label(
     name="component",
     values=("process", "children"),
     fallback="process",
     meaning="`process` itself, or its living descendants",
+)
+MEMORY_OPERATION = Label(
+    name="operation",
+    values=("search", "get", "store", "delete"),
+    fallback="get",
+    meaning="what was asked of a memory",
+)
+MEMORY_TYPE = Label(
+    name="memory_type",
+    values=(
+        "entity",
+        "conversation",
+        "embedding",
+        "graph",
+        "rl_experience",
+        "code",
+        "none",
+        "other",
+    ),
+    meaning="Victor's type of memory; `none`: nothing was recalled, `other`: one of your own",
+)
+SKILL_TYPE = Label(name="skill_type", limit=50, meaning="the skill's category")
+SKILL = Label(
+    name="skill",
+    limit=200,
+    meaning="a tool that Victor learns to select, or a skill that an application named",
+)
+LOOP_OUTCOME = Label(
+    name="outcome",
+    values=("evolved", "no_change", "error"),
+    fallback="error",
+    meaning="`evolved`: there is a new candidate; `no_change`: there is none, or too little was "
+    "known to look for one",
 )
 HOOK_STATE = Label(
     name="state",

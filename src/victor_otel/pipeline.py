@@ -36,6 +36,10 @@ _recorders: weakref.WeakKeyDictionary[metrics.MeterProvider, Recorder] = weakref
 """One recorder for each provider that is not ours: its instruments exist once."""
 
 
+_guests: list[Any] = []
+"""Collectors of prometheus_client that share every endpoint of ours."""
+
+
 @dataclass(kw_only=True)
 class Pipeline:
     """Where the data goes. `owner`: application, victor-otel, or nobody (yet)."""
@@ -94,6 +98,19 @@ def connect(health: Health, provider: metrics.MeterProvider | None = None) -> Pi
     if recorder is None:
         recorder = _recorders[provider] = Recorder(provider, health)
     return Pipeline(owner=owner, recorder=recorder)
+
+
+def host(collector: Any, pipeline: Pipeline | None) -> None:
+    """Shows a prometheus_client collector on our endpoint, the present and any later one.
+
+    Raises:
+        ValueError: for a name that is taken there.
+    """
+    if collector in _guests:
+        return
+    if pipeline is not None and pipeline.registry is not None:
+        pipeline.registry.register(collector)
+    _guests.append(collector)
 
 
 def after_fork() -> None:
@@ -168,6 +185,8 @@ def _serve(built: Pipeline, settings: Settings, health: Health) -> None:
         )
         return
     built.registry = registry
+    for guest in _guests:
+        registry.register(guest)
     built.server = server
     built.readers.append(PrometheusMetricReader(registry=registry, scope_info_enabled=False))
     built.endpoint = f"http://{host}:{server.server_port}/metrics"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -30,11 +29,11 @@ _GAUGES = frozenset({Kind.GAUGE, Kind.UPDOWN, *_WINDOWED})
 
 
 class Bounds:
-    """The values in use of every label, shared by all metrics that carry it."""
+    """The values in use of every `Label`, shared by all metrics that carry it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[str, set[str]] = {}
+        self._known: dict[Label, set[str]] = {}
 
     def apply(self, label: Label, value: object) -> tuple[str, bool]:
         """The value to record, and whether a cap (not a closed set) replaced the given one."""
@@ -43,13 +42,13 @@ class Bounds:
             return (text if text in label.values else label.fallback), False
         if not text or len(text) > MAX_LENGTH:
             return label.fallback, True
-        known = self._known.get(label.name)
+        known = self._known.get(label)
         if known is not None and text in known:
             return text, False
         if not _encodable(text):
             return label.fallback, True
         with self._lock:
-            known = self._known.setdefault(label.name, set())
+            known = self._known.setdefault(label, set())
             if len(known) < label.limit or text in known or text == label.fallback:
                 known.add(text)
                 return text, False
@@ -61,6 +60,9 @@ class Recorder:
 
     It lives as long as the provider: a second instrumentation continues its totals. While
     the provider is the API's placeholder nobody listens, and recording is left out.
+
+    Totals and gauges are kept here and observed: that costs a third of a call of the SDK's
+    counter, and the SDK's gauge forgets its value with the first collection.
     """
 
     def __init__(
@@ -75,37 +77,48 @@ class Recorder:
         self._meter = provider.get_meter("victor_otel", __version__)
         self._bounds = Bounds()
         self._lock = threading.Lock()
-        self._instruments: dict[Metric, Callable[..., None]] = {}
+        self._histograms: dict[Metric, Callable[..., None]] = {}
         self._sets: dict[Metric, dict[tuple[str, ...], dict[str, str]]] = {}
+        self._given: dict[tuple[Metric, tuple[tuple[str, object], ...]], dict[str, str]] = {}
         self._seen: set[tuple[Metric, tuple[str, ...]]] = set()
         self._windows: dict[Metric, dict[tuple[str, ...], Window]] = {}
+        self._values: dict[Metric, dict[tuple[str, ...], float]] = {}
         self._reads: dict[Metric, Read] = {}
 
-    def __call__(self, metric: Metric, value: float = 1, /, **labels: object) -> None:
+    def __call__(
+        self, metric: Metric, value: float = 1, total: float = 1, /, **labels: object
+    ) -> None:
         if not (self._live or self._is_live()):
             return
         if metric.kind in _GAUGES and not self._gauges:
             return
         attributes = self._attributes(metric, labels)
         if metric.kind in _WINDOWED:
-            self._window(metric, tuple(attributes.values())).add(float(value))
-            return
-        if metric.siblings:
-            self._create_siblings(metric, attributes)
-        self._instrument(metric)(value, attributes)
+            self._window(metric, tuple(attributes.values())).add(float(value), total)
+        elif metric.kind is Kind.GAUGE:
+            self._kept(metric)[tuple(attributes.values())] = value
+        elif metric.kind is Kind.HISTOGRAM:
+            self._histogram(metric)(value, attributes)
+        else:
+            self._add(metric, attributes, value)
 
     def declare(self, declared: Sequence[Metric], fed: Iterable[Metric] = ()) -> None:
-        """Creates what exists before its first value: windows' gauges, and counters at 0.
+        """Creates the instruments of what is recorded, and the counters that start at 0.
 
-        `fed` are the metrics whose hooks are bound; counters without open labels start at 0.
+        A collection does deferred work first, and holds the lock that the SDK wants for a new
+        instrument: what deferred work can record has its instrument before that. `fed` are
+        the metrics whose hooks are bound; counters without open labels start at 0.
         """
         for metric in declared:
             if metric.kind in _WINDOWED and self._gauges:
                 if metric.kind is Kind.RATE:
                     self._window(metric, ())
                 self.observe(metric, lambda metric=metric: self._read_windows(metric))
+            elif metric.kind in {Kind.COUNTER, Kind.GAUGE}:
+                self._kept(metric)
         for metric in fed:
-            if metric.starts_at_zero and metric not in self._reads:
+            observed = metric in self._reads and metric not in self._values
+            if metric.starts_at_zero and not observed:
                 for values in itertools.product(*(label.values for label in metric.labels)):
                     self(metric, 0, **dict(zip(_names(metric.labels), values, strict=True)))
 
@@ -128,9 +141,11 @@ class Recorder:
             )
 
     def silence(self) -> None:
-        """Ends all readings; totals stay with the provider."""
+        """Ends all readings; totals stay."""
         for metric in self._reads:
-            self._reads[metric] = lambda: ()
+            if metric.kind is not Kind.COUNTER or metric not in self._values:
+                self._values.pop(metric, None)
+                self._reads[metric] = lambda: ()
 
     def restart(self) -> None:
         """In a forked child: empty windows, and locks that no other thread holds."""
@@ -157,25 +172,54 @@ class Recorder:
             failsafe.caught(self._health, metric.name, error)
             return []
 
-    def _instrument(self, metric: Metric) -> Callable[..., None]:
-        instrument = self._instruments.get(metric)
-        if instrument is not None:
-            return instrument
+    def _histogram(self, metric: Metric) -> Callable[..., None]:
+        histogram = self._histograms.get(metric)
+        if histogram is not None:
+            return histogram
         with self._lock:
-            if metric.kind is Kind.HISTOGRAM:
-                created: Any = self._meter.create_histogram(
-                    metric.name,
-                    unit=metric.unit,
-                    description=metric.meaning,
-                    explicit_bucket_boundaries_advisory=metric.buckets,
-                ).record
-            else:
-                created = self._meter.create_counter(
-                    metric.name, unit=metric.unit, description=metric.meaning
-                ).add
-            return self._instruments.setdefault(metric, created)
+            created = self._meter.create_histogram(
+                metric.name,
+                unit=metric.unit,
+                description=metric.meaning,
+                explicit_bucket_boundaries_advisory=metric.buckets,
+            )
+            return self._histograms.setdefault(metric, created.record)
+
+    def _add(self, metric: Metric, attributes: dict[str, str], value: float) -> None:
+        values = self._kept(metric)
+        if metric.siblings:
+            self._create_siblings(metric, attributes, values)
+        key = tuple(attributes.values())
+        with self._lock:
+            values[key] = values.get(key, 0) + value
+
+    def _kept(self, metric: Metric) -> dict[tuple[str, ...], float]:
+        """The totals of a counter, or the values of a gauge, that collections read."""
+        values = self._values.get(metric)
+        if values is None:
+            values = self._values.setdefault(metric, {})
+            self.observe(metric, lambda: self._read_values(metric))
+        return values
+
+    def _read_values(self, metric: Metric) -> Points:
+        for key, value in list(self._values.get(metric, {}).items()):
+            yield value, dict(zip(_names(metric.labels), key, strict=True))
 
     def _attributes(self, metric: Metric, labels: Mapping[str, object]) -> dict[str, str]:
+        given = metric, tuple(labels.items())
+        try:
+            known = self._given.get(given)
+        except TypeError:  # not hashable, so no name
+            return self._bounded(metric, labels)
+        if known is not None:
+            return known
+        attributes = self._bounded(metric, labels)
+        if attributes == labels:  # what was replaced is not remembered: there is no end to it
+            self._given[given] = attributes
+        return attributes
+
+    def _bounded(self, metric: Metric, labels: Mapping[str, object]) -> dict[str, str]:
+        """The label set to record under: the given one, where no bound replaces a value."""
         capped = False
         values: list[str] = []
         for label in metric.labels:
@@ -205,17 +249,18 @@ class Recorder:
                 metric.prometheus_name,
             )
 
-    def _create_siblings(self, metric: Metric, attributes: dict[str, str]) -> None:
+    def _create_siblings(
+        self, metric: Metric, attributes: dict[str, str], values: dict[tuple[str, ...], float]
+    ) -> None:
         """A counter born above 0 loses its first increments to `increase()`."""
         varied = _names(metric.siblings)
         kept = tuple(value for name, value in attributes.items() if name not in varied)
         if (metric, kept) in self._seen:
             return
         self._seen.add((metric, kept))
-        add = self._instrument(metric)
-        for values in itertools.product(*(label.values for label in metric.siblings)):
-            sibling = {**attributes, **dict(zip(varied, values, strict=True))}
-            add(0, self._attributes(metric, sibling))
+        for combination in itertools.product(*(label.values for label in metric.siblings)):
+            sibling = {**attributes, **dict(zip(varied, combination, strict=True))}
+            values.setdefault(tuple(self._attributes(metric, sibling).values()), 0)
 
     def _window(self, metric: Metric, key: tuple[str, ...]) -> Window:
         windows = self._windows.setdefault(metric, {})

@@ -37,6 +37,12 @@ EXIT_TIMEOUT = Variable(
     default="1",
     meaning="seconds that the last export may delay the exit",
 )
+STRICT = Variable(
+    name="VICTOR_OTEL_STRICT",
+    default="false",
+    meaning="values given to `victor_otel.record` and custom metrics that cannot be true raise "
+    "`ValueError` instead of being dropped",
+)
 OTEL_EXPORTER = Variable(
     name="OTEL_METRICS_EXPORTER",
     default="otlp if an OTLP endpoint is set",
@@ -91,6 +97,7 @@ OTEL_CONFIG_FILE = Variable(
     meaning="left to OpenTelemetry's own configurator; we then build nothing",
 )
 
+_TRUE = frozenset({"true", "1", "yes", "on"})
 MAX_PORT = 65535
 MAX_SECONDS = 3600.0
 
@@ -158,6 +165,11 @@ class Settings:
         )
 
 
+def is_strict(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether an application wants to hear of its mistakes; a value not understood says no."""
+    return environ.get(STRICT.name, "").strip().lower() in _TRUE
+
+
 def _exporters(environ: Mapping[str, str]) -> tuple[str, ...]:
     raw = environ.get(OTEL_EXPORTER.name, "").strip()
     names = [name.strip() for name in raw.split(",") if name.strip()]
@@ -174,7 +186,7 @@ def _exporters(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _boolean(name: str, value: str) -> bool:
-    if value.lower() in {"true", "1", "yes", "on"}:
+    if value.lower() in _TRUE:
         return True
     if value.lower() in {"false", "0", "no", "off"}:
         return False

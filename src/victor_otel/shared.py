@@ -57,6 +57,12 @@ CACHE_REQUESTS = Metric(
     meaning="Questions to a cache by its answer; a tool call counts once, whatever caches it asks",
     labels=(labels.CACHE, labels.CACHE_RESULT),
 )
+SECURITY_EVENTS = Metric(
+    name="victor.security.events",
+    kind=Kind.COUNTER,
+    meaning="What a security team wants to hear of",
+    labels=(labels.SECURITY_EVENT,),
+)
 METRICS = (
     REQUESTS,
     REQUESTS_IN_FLIGHT,
@@ -65,6 +71,7 @@ METRICS = (
     ERRORS,
     FEATURES,
     CACHE_REQUESTS,
+    SECURITY_EVENTS,
 )
 
 REQUEST = Scope(name="request", outermost=True, in_flight=REQUESTS_IN_FLIGHT)
@@ -74,6 +81,7 @@ TOOL_BATCH = Scope(name="tool_batch")
 TOOL_CALL = Scope(name="tool_call")
 PROVIDER_CALL = Scope(name="provider_call")
 WORKFLOW_RUN = Scope(name="workflow_run", outermost=True)
+PLANNING = Scope(name="planning", outermost=True)
 
 REQUEST_FEEDS = (REQUESTS, REQUEST_RATE, ERROR_RATE)
 
@@ -117,6 +125,11 @@ def record_error(record: Record, component: str, error_type: str) -> None:
     record(ERRORS, component=component, error_type=error_type)
     for frame in active(CURRENT.get()):
         frame.call.failures += 1
+
+
+def record_security_event(record: Record, kind: str) -> None:
+    """Counts what a security team wants to hear of."""
+    record(SECURITY_EVENTS, kind=kind)
 
 
 def error_type(error: BaseException) -> str:

@@ -259,9 +259,14 @@ def is_timeout(error: BaseException) -> bool:
 
 
 class Record(Protocol):
-    """Records one value: adds to a counter, a distribution or a window."""
+    """Records one value: adds to a counter, a distribution or a window, sets a gauge.
 
-    def __call__(self, metric: Metric, value: float = 1, /, **labels: object) -> None: ...
+    For a `RATIO` it adds `value` successes of `total` events.
+    """
+
+    def __call__(
+        self, metric: Metric, value: float = 1, total: float = 1, /, **labels: object
+    ) -> None: ...
 
 
 Observer = Callable[..., None]

@@ -24,16 +24,16 @@ class Window:
         self._successes = self._total = 0.0
         self.latest = 0.0
 
-    def add(self, value: float) -> None:
-        """Adds one event; `value` is 1 for a success and 0 for a failure."""
+    def add(self, value: float, total: float = 1) -> None:
+        """Adds `value` successes of `total` events."""
         second = self._clock() // 1
         with self._lock:
             if not self._steps or self._steps[-1][0] != second:
                 self._steps.append([second, 0.0, 0.0])
             self._steps[-1][1] += value
-            self._steps[-1][2] += 1
+            self._steps[-1][2] += total
             self._successes += value
-            self._total += 1
+            self._total += total
             self.latest = value
             self._expire(second)
 

@@ -28,6 +28,9 @@ from victor_otel.spec import UNSET, NoFacts, Stream
 class _Bound(wrapt.BoundFunctionWrapper[..., Any]):
     """A wrapped method as an attribute gives it; copied and pickled as the plain one is."""
 
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         wrapper = _wrapper(self)
         owner = _bound_to(self)
@@ -64,6 +67,9 @@ class Wrapper(wrapt.FunctionWrapper[..., Any]):
         super().__init__(wrapped, wrapper)
         self._self_patched = owner
         self._self_name = name or getattr(wrapped, "__name__", "")
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         path = f"{self.__wrapped__.__module__}:{self.__wrapped__.__qualname__}"

@@ -50,6 +50,7 @@ class Bench:
             observers=self.observers,
             followers=self.followers,
             open_pipeline=self._open,
+            flush=lambda: None,
         )
 
     def hook(self, observer: BoundObserver | None = None, **options: Any) -> Hook:

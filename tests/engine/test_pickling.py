@@ -167,3 +167,14 @@ def test_object_that_holds_a_bound_method_is_deepcopied(patched: Bench) -> None:
     room = copy.deepcopy(Room())
     assert room.callback.__self__ is room.lamp
     assert room.callback(2) == "blueblue"
+
+
+def test_wrapped_function_looks_like_the_function_itself() -> None:
+    bench = Bench()
+
+    class Owner:
+        def method(self) -> None: ...
+
+    plain = repr(Owner.method), repr(Owner().method).partition(" of ")[0]
+    bench.wrap_method(Owner, "method")
+    assert (repr(Owner.method), repr(Owner().method).partition(" of ")[0]) == plain

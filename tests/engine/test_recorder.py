@@ -191,6 +191,38 @@ def test_ratio_is_the_share_of_successes_by_label_set(store: Store, clock: Clock
     assert store.values(ratio) == {labelled(tool="a"): 0.75, labelled(tool="b"): 0.0}
 
 
+def test_ratio_of_several_events_at_once(store: Store, clock: Clock) -> None:
+    ratio = metric(Kind.RATIO)
+    store.record.declare([ratio])
+    store.record(ratio, 1, 4)
+    store.record(ratio, 4, 4)
+    assert store.values(ratio) == {labelled(): 5 / 8}
+    clock.now += 301
+    store.record(ratio, 0, 1)
+    assert store.values(ratio) == {labelled(): 0}
+
+
+def test_gauge_that_was_set_stays_for_every_collection(store: Store) -> None:
+    gauge = metric(Kind.GAUGE, STATUS)
+    store.record(gauge, 3, status="success")
+    store.record(gauge, 2.5, status="success")
+    store.record(gauge, 7, status="failure")
+    for _ in range(2):
+        assert store.values(gauge) == {
+            labelled(status="success"): 2.5,
+            labelled(status="failure"): 7,
+        }
+
+
+def test_gauge_that_was_set_is_gone_with_the_instrumentation(store: Store) -> None:
+    gauge = metric(Kind.GAUGE)
+    store.record(gauge, 3)
+    store.record.silence()
+    assert store.values(gauge) == {}
+    store.record(gauge, 4)
+    assert store.values(gauge) == {labelled(): 4}
+
+
 def test_ratio_forgets_what_is_older_than_the_window(store: Store, clock: Clock) -> None:
     ratio = metric(Kind.RATIO)
     store.record.declare([ratio])
@@ -291,6 +323,7 @@ def test_reading_that_raises_leaves_the_others(store: Store, lenient: None) -> N
 
 def test_collection_does_what_was_deferred_first(store: Store) -> None:
     counter, gauge = metric(Kind.COUNTER), metric(Kind.GAUGE)
+    store.record.declare([counter])
     store.record.observe(gauge, lambda: [(1, {})])
     failsafe.defer(store.record, counter, 5)
     store.collected()
@@ -414,6 +447,34 @@ def test_limit_of_a_label_is_one_for_all_metrics(store: Store) -> None:
     for tool in "cd":
         store.record(histogram, 1, tool=tool)
     assert [point.attributes["tool"] for point in store.raw(histogram)] == ["c", "other"]
+
+
+def test_labels_of_one_name_have_bounds_of_their_own(store: Store) -> None:
+    counter = metric(Kind.COUNTER, TOOL)
+    other = Metric(
+        name="test.other", kind=Kind.COUNTER, meaning="m", labels=(Label(name="tool", meaning="t"),)
+    )
+    for number in range(50):
+        store.record(other, tool=f"t{number}")
+    for tool in ("a", "b", "c"):
+        store.record(counter, tool=tool)
+    assert set(store.values(counter)) == {labelled(tool=tool) for tool in "abc"}
+
+
+def test_value_that_cannot_be_hashed_is_no_name(store: Store) -> None:
+    counter = metric(Kind.COUNTER, TOOL)
+    store.record(counter, tool=["a"])
+    assert store.values(counter) == {labelled(tool="other"): 1}
+
+
+def test_same_values_under_swapped_labels_are_different_sets(store: Store) -> None:
+    counter = metric(Kind.COUNTER, USER, MODEL)
+    store.record(counter, user="a", model="b")
+    store.record(counter, model="a", user="b")
+    assert set(store.values(counter)) == {
+        labelled(user="a", model="b"),
+        labelled(user="b", model="a"),
+    }
 
 
 def test_fallback_itself_is_never_capped(store: Store) -> None:
@@ -545,7 +606,7 @@ def test_without_a_provider_nothing_is_kept() -> None:
     for _ in range(1000):
         work()
     import threading
-    print(record._windows, record._instruments, threading.active_count())
+    print(record._windows, any(record._values.values()), threading.active_count())
     """
     )
-    assert answer == "{} {} 1\n"
+    assert answer == "{} False 1\n"

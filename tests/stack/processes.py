@@ -98,7 +98,9 @@ def collector(
 
 
 @contextmanager
-def prometheus(targets: Iterable[str] = (), *, timeout: float = 30) -> Iterator[Prometheus]:
+def prometheus(
+    targets: Iterable[str] = (), *, rules: Path | None = None, timeout: float = 30
+) -> Iterator[Prometheus]:
     """Run Prometheus, which takes OTLP and scrapes `targets` each second.
 
     A target is host:port, or the URL of a /metrics page.
@@ -110,6 +112,7 @@ def prometheus(targets: Iterable[str] = (), *, timeout: float = 30) -> Iterator[
             "scrape_timeout": "1s",
             "evaluation_interval": "1s",
         },
+        "rule_files": [str(rules)] if rules else [],
         "scrape_configs": [
             # The Collector's series carry job and instance of the process that they come from.
             {

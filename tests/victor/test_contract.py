@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from victor_otel import catalog, instrumentation
+from victor_otel.areas import events
 from victor_otel.health import victor_version
 from victor_otel.patching import resolve
+from victor_otel.verticals import dataanalysis, rag
 
 TARGETS = sorted(instrumentation.hooks_by_target(victor_version()))
 
@@ -74,8 +76,9 @@ def test_wrapped_function_looks_like_the_original(target: str) -> None:
     assert wrapped.__doc__ == plain.__doc__
 
 
-def test_every_metric_is_fed_by_a_hook_or_a_reading() -> None:
-    fed = {metric for hook in catalog.HOOKS for metric in hook.feeds}
+def test_every_metric_is_fed_by_a_hook_a_reading_or_the_application() -> None:
+    fed = {rag.SEARCH_ACCURACY, dataanalysis.VISUALIZATIONS, events.BUS_EVENTS}
+    fed |= {metric for hook in catalog.HOOKS for metric in hook.feeds}
     fed |= {metric for area in catalog.AREAS for follow in area.follows for metric in follow.feeds}
     fed |= {reading.metric for area in catalog.AREAS for reading in area.readings}
     fed |= {hook.scope.in_flight for hook in catalog.HOOKS if hook.scope and hook.scope.in_flight}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from time import perf_counter
-
 from victor_otel import labels, scope
 from victor_otel.shared import CHAT_TURN, ERRORS, INITIALIZATION, error_type, record_error
 from victor_otel.spec import Area, Call, Hook, Kind, Metric, Record
@@ -20,20 +18,22 @@ INITIALIZATION_DURATION = Metric(
 
 
 def observe_creation(call: Call, record: Record) -> None:
+    _record_creation(call, call.elapsed, record)
+
+
+def _record_creation(call: Call, elapsed: float, record: Record) -> None:
     if CHAT_TURN.name in call.enclosing:  # a sub-agent is part of its parent
         return
-    record(INITIALIZATION_DURATION, call.elapsed, status=call.status)
+    record(INITIALIZATION_DURATION, elapsed, status=call.status)
     if call.error is not None and call.status != "cancelled":
         record_error(record, "agent", error_type(call.error))
 
 
 def observe_orchestrator(call: Call, record: Record) -> None:
     """An orchestrator made without `AgentFactory`, or by one that began before we were on."""
-    activated = scope.ACTIVATED.get()
-    if activated is not None:
-        scope.ACTIVATED.set(None)
-        call.elapsed = perf_counter() - activated
-    observe_creation(call, record)
+    begun = scope.ACTIVATED.get()
+    scope.ACTIVATED.set(None)
+    _record_creation(call, call.elapsed if begun is None else call.ended - begun, record)
 
 
 _ORCHESTRATOR = "victor.agent.orchestrator:AgentOrchestrator"

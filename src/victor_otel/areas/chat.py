@@ -109,16 +109,19 @@ def _record_turn(call: Call, status: str, record: Record) -> None:
     record(VERTICAL_USAGE, vertical=context.vertical, mode=context.mode)
     if call.stream is not None:
         record(FEATURES, feature="streaming")
-    if status in {"failure", "timeout"} and not _provider_failed(call):
+    if status in {"failure", "timeout"} and not _failed_within(call):
         kind = "agentic_loop" if call.error is None else error_type(call.error)
         record_error(record, "chat", kind)
 
 
-def _provider_failed(call: Call) -> bool:
-    """A turn that failed because a provider did is no failure of its own.
+def _failed_within(call: Call) -> bool:
+    """A turn that failed because its plan or a provider did is no failure of its own.
 
     Victor apologises through the same provider, which may have recovered by then.
     """
+    plan = call.last_part("plan")
+    if plan is not None and plan.digest:
+        return True
     if call.error is None:
         return any(part.digest for part in call.parts.get("provider", ()))
     last = call.last_part("provider")

@@ -10,6 +10,7 @@ from typing import Any
 
 from victor_otel.shared import (
     FEATURES,
+    PLANNING,
     REQUEST,
     REQUEST_FEEDS,
     keep_turn,
@@ -44,7 +45,6 @@ def team_owner(call: Call) -> Any:
 
 
 TEAM_RUN = Scope(name="team_run", outermost=True)
-PLANNING = Scope(name="planning", outermost=True)
 
 _TEAM = "victor.framework.teams:AgentTeam"
 _TEAM_METHODS: tuple[tuple[str, type[Any] | None], ...] = (("run", None), ("stream", NoFacts))

@@ -18,7 +18,7 @@ from victor_otel.shared import (
     error_type,
     record_error,
 )
-from victor_otel.spec import UNSET, Area, Call, Hook, Kind, Metric, Part, Record, mapping
+from victor_otel.spec import UNSET, Area, Call, Context, Hook, Kind, Metric, Part, Record, mapping
 
 EXECUTIONS = Metric(
     name="victor.tool.executions",
@@ -59,20 +59,22 @@ def observe_call(call: Call, record: Record) -> None:
     runs = call.parts.get("run")
     answered = _record_cache(call, record)
     if runs:
-        _record_execution(call, runs, record)
+        status = _status(call)
+        record_execution(record, _tool(call), status, call.context, _duration(call, runs))
+        if status in {"failure", "timeout"} and not call.failures:
+            record_error(record, "tool", _error_type(call))
     elif not answered and call.status not in {"cancelled", "paused"}:
         record(REJECTED, tool=_tool(call), reason=_reason(call))
 
 
-def _record_execution(call: Call, runs: list[Part], record: Record) -> None:
-    status = _status(call)
-    tool, context = _tool(call), call.context
+def record_execution(
+    record: Record, tool: str, status: str, context: Context, seconds: float
+) -> None:
+    """Counts a call that ran."""
     record(EXECUTIONS, tool=tool, status=status, vertical=context.vertical, mode=context.mode)
-    record(DURATION, _duration(call, runs), tool=tool, vertical=context.vertical, status=status)
+    record(DURATION, seconds, tool=tool, vertical=context.vertical, status=status)
     if status != "cancelled":
         record(SUCCESS_RATE, status == "success", tool=tool, vertical=context.vertical)
-    if status in {"failure", "timeout"}:
-        record_error(record, "tool", _error_type(call))
 
 
 def _duration(call: Call, runs: list[Part]) -> float:

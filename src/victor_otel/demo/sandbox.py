@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import secrets
@@ -26,10 +27,11 @@ class VictorAlreadyLoadedError(RuntimeError):
 
 @contextlib.contextmanager
 def sandbox() -> Generator[Path]:
-    """Give Victor a state folder and a working directory of its own, both removed afterwards.
+    """Give Victor a home, a state folder and a working directory of its own, for a while.
 
-    Victor takes a folder's *name* only and puts it into the home directory and into the working
-    directory. The API key is no secret: the model that it is for runs in this process.
+    Victor takes a state folder's *name* only, and puts it into the home and into the working
+    directory; its databases go into the home whatever that name is. The API key is no secret:
+    the model that it is for runs in this process.
     """
     if _loaded() and not _ours():
         message = "Victor is already loaded with the user's own state: use a process of its own"
@@ -67,11 +69,18 @@ def _remove_state() -> None:
         shutil.rmtree(_state_path(), ignore_errors=True)
 
 
+@functools.cache
+def _home() -> tempfile.TemporaryDirectory[str]:
+    """The user's home as Victor's databases see it; they stay open for the whole process."""
+    return tempfile.TemporaryDirectory(prefix="victor-otel-home-", ignore_cleanup_errors=True)
+
+
 @contextlib.contextmanager
 def _environment() -> Generator[None]:
     bypass = [os.environ.get("NO_PROXY", ""), "127.0.0.1"]
     wanted = {
         "VICTOR_DIR_NAME": STATE_FOLDER,
+        "HOME": _home().name,
         "OPENAI_API_KEY": "not-a-secret",
         "NO_PROXY": ",".join(filter(None, bypass)),
     }

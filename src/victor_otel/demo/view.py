@@ -37,7 +37,7 @@ def _unknown(key: tuple[str, frozenset[tuple[str, str]]]) -> bool:
 
 
 def table(observed: Series, expected: Series, where: str) -> Table:
-    """The guide's metrics, and what else was seen; counts are sums over all label sets."""
+    """What was seen or counted; counts are sums over all label sets."""
     shown = Table(title=f"Victor's numbers, {where}", title_justify="left", expand=False)
     shown.add_column("metric", no_wrap=True)
     shown.add_column("now", justify="right", no_wrap=True)
@@ -48,7 +48,7 @@ def table(observed: Series, expected: Series, where: str) -> Table:
         name = metric.prometheus_name
         key = f"{name}_count" if metric.kind is Kind.HISTOGRAM else name
         values = seen.get(key)
-        if values is None and not metric.guide:
+        if values is None and key not in counted:
             continue
         known = counted.get(key)
         total = sum(counted.get(key, ()))

@@ -1,0 +1,156 @@
+"""Metrics of the application's own, beside Victor's.
+
+    from victor_otel import custom
+
+    reviews = custom.counter(
+        "acme.reviews", "Reviews that were asked for", labels={"outcome": ("accepted", "declined")}
+    )
+    reviews.add(outcome="accepted")
+
+They are exported on every route that Victor's numbers take, as `acme_reviews_total` here,
+and their labels are as bounded. Without an instrumentation recording does nothing: Victor
+switches it on with its first work, and `victor_otel.start()` before that.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Mapping, Sequence
+
+from victor_otel.intake import DECLARED, REGISTERED, take
+from victor_otel.spec import Kind, Label, Metric
+
+__all__ = ["Counter", "Gauge", "Histogram", "counter", "gauge", "histogram"]
+
+Labels = Sequence[str] | Mapping[str, Sequence[str]]
+"""Names; or names with the values that are allowed, none for any (the first 100 are kept)."""
+
+_NAME = re.compile(r"[a-z][a-z0-9]*([._][a-z0-9]+)*")
+_LABEL = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+MAX_LENGTH = 200
+_RESERVED = frozenset({"le", "quantile", "job", "instance"})
+_UNITS = ("", "s", "By", "%")
+_ADDED = frozenset(
+    {"total", "seconds", "bytes", "percent", "ratio", "bucket", "count", "sum", "created"}
+)
+"""Words that exporters add to names, or leave out where they find them."""
+
+_lock = threading.Lock()
+
+
+class _Instrument:
+    """A declared metric; the same declaration twice is one metric."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+
+    @property
+    def prometheus_name(self) -> str:
+        """The name on every route."""
+        return self.metric.prometheus_name
+
+
+class Counter(_Instrument):
+    def add(self, value: float = 1, /, **labels: str) -> None:
+        """Adds `value`, which is not negative."""
+        take(f"custom.{self.metric.name}", self.metric, value, **labels)
+
+
+class Histogram(_Instrument):
+    def record(self, value: float, /, **labels: str) -> None:
+        """Adds one observation, which is not negative."""
+        take(f"custom.{self.metric.name}", self.metric, value, **labels)
+
+
+class Gauge(_Instrument):
+    def set(self, value: float, /, **labels: str) -> None:
+        """Sets the value; it stays until the next one."""
+        take(f"custom.{self.metric.name}", self.metric, value, **labels)
+
+
+def counter(name: str, meaning: str, *, unit: str = "", labels: Labels = ()) -> Counter:
+    """Declares a counter: `name` dotted and without `_total`, `unit` in UCUM ("", s, By, %).
+
+    Raises:
+        ValueError: for a declaration that no route would export as it stands; says why.
+    """
+    return Counter(_declare(Kind.COUNTER, name, meaning, unit, labels))
+
+
+def histogram(
+    name: str, meaning: str, *, buckets: Sequence[float], unit: str = "", labels: Labels = ()
+) -> Histogram:
+    """Declares a histogram with upper bounds that rise. Else as `counter`."""
+    bounds = tuple(float(bound) for bound in buckets)
+    if not bounds or list(bounds) != sorted(set(bounds)) or not all(map(math.isfinite, bounds)):
+        raise ValueError(f"{name}: buckets must be finite and rise")
+    return Histogram(_declare(Kind.HISTOGRAM, name, meaning, unit, labels, buckets=bounds))
+
+
+def gauge(name: str, meaning: str, *, unit: str = "", labels: Labels = ()) -> Gauge:
+    """Declares a gauge; it has no series before its first value. Else as `counter`."""
+    return Gauge(_declare(Kind.GAUGE, name, meaning, unit, labels))
+
+
+def _declare(
+    kind: Kind,
+    name: str,
+    meaning: str,
+    unit: str,
+    labels: Labels,
+    *,
+    buckets: tuple[float, ...] = (),
+) -> Metric:
+    if not _NAME.fullmatch(name) or len(name) > MAX_LENGTH:
+        raise ValueError(f"{name!r} is no name here: lower-case words with dots and underscores")
+    if added := _ADDED.intersection(re.split("[._]", name)):
+        raise ValueError(f"{name}: leave out {', '.join(added)}: exporters add it where it belongs")
+    if name.startswith(("victor.", "victor_")):
+        raise ValueError(f"{name}: names that begin with victor are Victor's own")
+    if unit not in _UNITS:
+        raise ValueError(f"{name}: the unit must be one of {', '.join(map(repr, _UNITS))}")
+    if isinstance(labels, str) or len(set(labels)) < len(labels):
+        raise ValueError(f"{name}: labels must be a list of different names")
+    made = tuple(_label(name, one, _allowed(name, labels, one)) for one in labels)
+    metric = Metric(
+        name=name,
+        kind=kind,
+        unit=unit,
+        meaning=meaning,
+        labels=made,
+        siblings=tuple(label for label in made if label.closed) if kind is Kind.COUNTER else (),
+        buckets=buckets,
+    )
+    with _lock:
+        if metric.prometheus_name.removesuffix("_total") in REGISTERED:
+            raise ValueError(f"{name}: a metric of prometheus_client has this name on /metrics")
+        known = DECLARED.setdefault(metric.prometheus_name, metric)
+    if _facts(known) != _facts(metric):
+        raise ValueError(f"{name}: {metric.prometheus_name} is declared already, otherwise")
+    return known
+
+
+def _allowed(metric: str, labels: Labels, name: str) -> tuple[str, ...]:
+    if not isinstance(labels, Mapping):
+        return ()
+    values = labels[name]
+    if isinstance(values, str):
+        raise ValueError(  # noqa: TRY004
+            f"{metric}: the values of {name!r} must be a list, such as ({values!r},)"
+        )
+    return tuple(values)
+
+
+def _label(metric: str, name: str, allowed: tuple[str, ...]) -> Label:
+    if not _LABEL.fullmatch(name) or name in _RESERVED:
+        raise ValueError(f"{metric}: {name!r} is no label name here, or is Prometheus's own")
+    if len(set(allowed)) < len(allowed) or not all(allowed):
+        raise ValueError(f"{metric}: the values of {name!r} must be different names")
+    return Label(name=name, values=allowed, meaning="declared by the application")
+
+
+def _facts(metric: Metric) -> tuple[object, ...]:
+    labels = tuple((label.name, label.values) for label in metric.labels)
+    return metric.name, metric.kind, metric.unit, metric.meaning, labels, metric.buckets

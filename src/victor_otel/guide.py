@@ -1,0 +1,204 @@
+"""The integration points of Victor's monitoring guide, under the guide's names.
+
+    from victor.core.health import CallableHealthCheck
+    from victor_otel.guide import MetricsCollector, MetricsMiddleware
+
+    collector = MetricsCollector()
+    await bus.subscribe("tool.*", collector.handle_tool_event)
+    await bus.subscribe("agent.*", collector.handle_agent_event)
+    await bus.subscribe("error.*", collector.handle_error_event)
+    orchestrator.get_middleware_chain().add(MetricsMiddleware(collector))
+    checker.add_check(CallableHealthCheck("metrics", collector.health_check, critical=False))
+
+None of them is needed: the wrappers count everything. What each adds:
+
+- the handlers: how many events of each family the bus delivered (`victor_bus_events_total`).
+  No tool call, agent or error is counted from an event, for its call is counted already;
+- the middleware: tool calls that an application runs through a middleware chain of its own.
+  Calls that go through Victor's tool pipeline are counted there, and not here;
+- the health check: whether the numbers can be trusted, among Victor's own checks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextvars import ContextVar
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from victor_otel import failsafe, instrumentation
+from victor_otel.areas import events, tools
+from victor_otel.intake import DECLARED, REGISTERED
+from victor_otel.scope import CURRENT, describe, innermost
+from victor_otel.shared import TOOL_CALL, error_type, record_error
+from victor_otel.spec import is_timeout
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from prometheus_client.registry import Collector
+    from victor.core.health import ComponentHealth
+    from victor.core.verticals.protocols import MiddlewarePriority, MiddlewareResult
+
+
+class MetricsCollector:
+    """The guide's collector: a door to the instrumentation like `victor_otel.start()`.
+
+    A program that makes one has all of Victor's metrics; two of them are the same.
+    """
+
+    def __init__(self, meter_provider: MeterProvider | None = None) -> None:
+        instrumentation.activate(meter_provider).open()
+
+    async def handle_tool_event(self, _event: Any) -> None:
+        """For `bus.subscribe("tool.*", ...)`: counts the event, not the call it tells of."""
+        self._count("tool")
+
+    async def handle_agent_event(self, _event: Any) -> None:
+        """For `bus.subscribe("agent.*", ...)`: messages between agents, by number."""
+        self._count("agent")
+
+    async def handle_error_event(self, _event: Any) -> None:
+        """For `bus.subscribe("error.*", ...)`: counts the event, not the error it tells of."""
+        self._count("error")
+
+    @staticmethod
+    def register_metric(metric: Collector) -> None:
+        """Shows a metric of prometheus_client on our `/metrics`, now or as soon as it is served.
+
+        Where no `/metrics` of ours is served it shows nowhere, and it does not travel by OTLP:
+        `victor_otel.custom` declares metrics that do.
+
+        Raises:
+            TypeError: for what is no prometheus_client collector.
+            ValueError: for a name that begins with `victor_` or is taken.
+        """
+        from victor_otel import pipeline
+
+        if not callable(getattr(metric, "collect", None)):
+            raise TypeError(
+                f"{type(metric).__name__} is no metric of prometheus_client; one of "
+                "victor_otel.custom needs no registration"
+            )
+        names = {family.name for family in metric.collect()}
+        if any(name.startswith("victor_") for name in names):
+            raise ValueError("names that begin with victor_ are Victor's own")
+        declared = {name.removesuffix("_total") for name in DECLARED}
+        if taken := names & (declared | {"target_info"}):
+            raise ValueError(f"{', '.join(sorted(taken))}: is on /metrics already")
+        on = instrumentation.current()
+        pipeline.host(metric, on.pipeline if on is not None else None)
+        REGISTERED.update(names)
+
+    async def health_check(self) -> ComponentHealth:
+        """For Victor's `CallableHealthCheck("metrics", collector.health_check)`.
+
+        Unhealthy when the instrumentation is off; degraded when numbers are missing or do not
+        arrive. Make the check not critical: Victor itself works without its numbers.
+        """
+        from victor.core.health import ComponentHealth, HealthStatus
+
+        health = instrumentation.HEALTH
+        on = instrumentation.current()
+        states = list(health.hooks.values())
+        trouble = {
+            "hooks_missing": states.count("missing"),
+            "errors": sum(health.errors.values()),
+            "exports_dropped": health.exports_dropped,
+            "endpoint_refused": int(health.endpoint_up is False),
+            "not_exported": int(on is None or on.pipeline is None or on.pipeline.owner == "nobody"),
+        }
+        found = [name.replace("_", " ") for name, count in trouble.items() if count]
+        status = HealthStatus.DEGRADED if found else HealthStatus.HEALTHY
+        return ComponentHealth(
+            name="metrics",
+            status=HealthStatus.UNHEALTHY if on is None else status,
+            message="; ".join(found) or "every number is recorded",
+            details={"hooks_bound": states.count("bound"), **trouble},
+        )
+
+    @staticmethod
+    def tool_ended(tool: str, seconds: float, success: bool, error: BaseException | None) -> None:
+        """Counts a tool call that only a middleware saw."""
+        on = instrumentation.current()
+        if on is None:
+            return
+        try:
+            status = _status(success, error)
+            context = describe(CURRENT.get(), None, "")
+            tools.record_execution(on.record, tool, status, context, seconds)
+            if status in {"failure", "timeout"}:
+                kind = error_type(error) if error is not None else "tool_execution"
+                record_error(on.record, "tool", kind)
+        except Exception as ours:
+            failsafe.caught(on.health, "guide.MetricsMiddleware", ours)
+
+    @staticmethod
+    def _count(family: str) -> None:
+        on = instrumentation.current()
+        if on is None:
+            return
+        try:
+            on.record(events.BUS_EVENTS, family=family)
+        except Exception as error:
+            failsafe.caught(on.health, f"guide.handle_{family}_event", error)
+
+
+def _status(success: bool, error: BaseException | None) -> str:
+    """Victor's chain calls a cancelled tool a success, but its exception is on the way."""
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    if error is not None and is_timeout(error):
+        return "timeout"
+    return "success" if success else "failure"
+
+
+_started: ContextVar[tuple[tuple[str, float], ...]] = ContextVar("victor_otel_middleware")
+"""The calls that run through a chain of the application's own: tool and when it began."""
+
+
+class MetricsMiddleware:
+    """A middleware of Victor's `MiddlewareChain`, for chains that an application runs itself.
+
+    `chain.add(MetricsMiddleware(collector))`. It changes neither arguments nor results.
+    """
+
+    def __init__(self, collector: MetricsCollector) -> None:
+        self._collector = collector
+
+    async def before_tool_call(
+        self,
+        tool_name: str,
+        arguments: dict[str, Any],  # noqa: ARG002
+    ) -> MiddlewareResult:
+        """Notes when the call began, unless Victor's own pipeline, which counts it, runs it."""
+        from victor.core.verticals.protocols import MiddlewareResult
+
+        if innermost(CURRENT.get(), TOOL_CALL) is None:
+            _started.set((*_started.get(()), (tool_name, perf_counter())))
+        return MiddlewareResult()
+
+    async def after_tool_call(
+        self,
+        tool_name: str,
+        arguments: dict[str, Any],  # noqa: ARG002
+        result: Any,  # noqa: ARG002
+        success: bool,
+    ) -> None:
+        """Counts the call; None leaves its result as it is."""
+        stack = _started.get(())
+        begun = [i for i, (name, _) in enumerate(stack) if name == tool_name]
+        if begun and innermost(CURRENT.get(), TOOL_CALL) is None:
+            _started.set(stack[: begun[-1]])
+            seconds = perf_counter() - stack[begun[-1]][1]
+            self._collector.tool_ended(tool_name, seconds, success, sys.exc_info()[1])
+
+    def get_priority(self) -> MiddlewarePriority:
+        """Nearest to the tool: what other middlewares take is not the tool's time."""
+        from victor.core.verticals.protocols import MiddlewarePriority
+
+        return MiddlewarePriority.DEFERRED
+
+    def get_applicable_tools(self) -> set[str] | None:
+        """All of them."""
+        return None

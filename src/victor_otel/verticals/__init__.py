@@ -1,0 +1,1 @@
+"""One module for each of Victor's verticals, whose packages are optional."""

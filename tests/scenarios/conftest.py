@@ -1,0 +1,15 @@
+"""Victor keeps its state in a place of its own while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from victor_otel.demo.sandbox import sandbox
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sandbox() -> Iterator[None]:
+    with sandbox():
+        yield

@@ -1,0 +1,167 @@
+"""Our own numbers: the only ones of which we are the source as well."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import importlib.metadata
+import os
+import socket
+import sys
+import threading
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+from tests.scenarios.scenario import Count, Scenario
+from tests.victor.test_providers import own
+from victor_otel import catalog, failsafe, health, instrumentation, labels, pipeline, shared
+from victor_otel.areas import providers
+
+UP, DROPPED = "victor_otel_endpoint_up", "victor_otel_exports_dropped_total"
+
+
+async def hooks(count: Count) -> None:
+    """Switched on where Victor has not imported one module, and another one is not as expected."""
+    import victor
+
+    absent, strange = "victor.providers.concurrency", "victor.integrations.mcp.client"
+    running = instrumentation.current()
+    assert running is not None
+    instrumentation.deactivate()
+    with mock.patch.dict(sys.modules, {strange: ModuleType(strange)}):
+        sys.modules.pop(absent, None)
+        instrumentation.activate(running._provider).open()
+        imported = {name for name in sys.modules if name != strange}
+    version = importlib.metadata.version("victor-ai")
+    for target in {hook.target for hook in catalog.HOOKS if catalog.applies(hook, version)}:
+        module = target.partition(":")[0]
+        state = "bound" if module in imported else "waiting"
+        count.set(
+            "victor_otel_hooks", 1, hook=target, state="missing" if module == strange else state
+        )
+    ours = importlib.metadata.version("victor-otel")
+    count.set("victor_otel_build_info", 1, version=ours, victor_version=victor.__version__)
+
+
+async def swallowed_errors(count: Count) -> None:
+    """A provider that breaks our observers, not its callers."""
+    from victor.providers.base import BaseProvider, CompletionResponse, StreamChunk
+
+    class Nameless(BaseProvider):
+        @property
+        def name(self) -> str:
+            raise RuntimeError
+
+        async def chat(self, messages: Any, **options: Any) -> CompletionResponse:
+            return CompletionResponse(content="hi", role="assistant")
+
+        async def stream(self, messages: Any, **options: Any) -> AsyncIterator[StreamChunk]:
+            yield StreamChunk(content="hi", is_final=True)
+
+        async def close(self) -> None: ...
+
+    chats, streams = 3, 2
+    with mock.patch.object(failsafe, "STRICT", new=False):
+        for _ in range(chats):
+            assert (await Nameless().chat([], model="m")).content == "hi"
+        for _ in range(streams):
+            assert [one.content async for one in Nameless().stream([], model="m")] == ["hi"]
+    for method, times in (("chat", chats), ("stream", streams)):
+        hook = f"victor.providers.base:BaseProvider.{method}"
+        count.add("victor_otel_errors_total", times, hook=hook)
+
+
+async def capped_labels(count: Count) -> None:
+    """Calls of more models than the label holds, and of one whose name is none."""
+    names = [f"model-{number}" for number in range(labels.MODEL.limit + 5)]
+    known = set(names[: labels.MODEL.limit])
+    provider = own()
+    for name in (*names, "x" * 1000, names[0]):
+        await provider.chat([], model=name)
+        call = {"provider": "own", "status": "success", "tool_calls": "false"}
+        shown = name if name in known else "other"
+        count.add("victor_provider_requests_total", model=shown, **call)
+        if name not in known:
+            for metric in ("requests_total", "latency_seconds", "success_rate"):
+                count.add("victor_otel_labels_capped_total", metric=f"victor_provider_{metric}")
+
+
+async def refusing_backend(count: Count) -> None:
+    """A pipeline of our own whose endpoint is scraped, and whose backend accepts nothing."""
+    with (
+        _backend() as backend,
+        _pipeline(
+            OTEL_METRICS_EXPORTER="otlp",
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{backend.server_port}",
+            VICTOR_PROMETHEUS_ENABLED="true",
+            VICTOR_PROMETHEUS_PORT="0",
+        ) as built,
+    ):
+        built.recorder(shared.FEATURES, feature="ours")
+        for _ in range(3):
+            assert not await asyncio.to_thread(built.flush)
+        assert built.endpoint is not None
+        with await asyncio.to_thread(urllib.request.urlopen, built.endpoint) as answer:
+            assert b'victor_feature_usage_total{feature="ours"} 1.0' in answer.read()
+    assert backend.refused > 3  # the pipeline's end is an export as well
+    count.add(DROPPED, backend.refused)
+    count.set(UP, 1)
+
+
+async def taken_port(count: Count) -> None:
+    """A pipeline whose port another program listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with _pipeline(VICTOR_PROMETHEUS_ENABLED="true", VICTOR_PROMETHEUS_PORT=port) as built:
+            assert built.endpoint is None
+    count.set(UP, 0)
+
+
+class _Refusing(http.server.ThreadingHTTPServer):
+    refused = 0
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Refusing
+
+    def do_POST(self) -> None:
+        self.server.refused += 1
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_error(400)
+
+    def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002
+
+
+@contextmanager
+def _backend() -> Iterator[_Refusing]:
+    with _Refusing(("127.0.0.1", 0), _Handler) as served:
+        threading.Thread(target=served.serve_forever, args=(0.05,), daemon=True).start()
+        yield served
+        served.shutdown()
+
+
+@contextmanager
+def _pipeline(**variables: str) -> Iterator[pipeline.Pipeline]:
+    """What the environment would have us build in a process of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    with mock.patch.dict(os.environ, {**kept, **variables}, clear=True):
+        built = pipeline.connect(instrumentation.HEALTH)
+    assert built.owner == "victor-otel"
+    yield built
+    built.recorder._provider.shutdown()
+    if built.server is not None:
+        built.server.shutdown()
+        built.server.server_close()
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario(run=hooks, proves=(health.HOOKS, health.BUILD_INFO), alone=True),
+    Scenario(run=swallowed_errors, proves=(health.ERRORS,), alone=True),
+    Scenario(run=capped_labels, proves=(health.LABELS_CAPPED, providers.REQUESTS), alone=True),
+    Scenario(run=refusing_backend, proves=(health.EXPORTS_DROPPED, health.ENDPOINT_UP), alone=True),
+    Scenario(run=taken_port, proves=(health.ENDPOINT_UP,), alone=True),
+)

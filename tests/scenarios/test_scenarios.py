@@ -1,0 +1,76 @@
+"""Every scenario exports exactly what it counted itself, and each metric has a scenario."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from prometheus_client import CollectorRegistry
+
+from tests.scenarios import SCENARIOS
+from tests.scenarios.scenario import Scenario, end_tasks, exported, names, of, played
+from victor_otel import catalog, instrumentation
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", autouse=True)
+async def _ended() -> AsyncIterator[None]:
+    yield
+    await end_tasks()
+
+
+@pytest.fixture
+def registry() -> Iterator[CollectorRegistry]:
+    instrumentation.deactivate()
+    instrumentation.HEALTH.restart()
+    made = CollectorRegistry()
+    reader = PrometheusMetricReader(registry=made, scope_info_enabled=False)
+    provider = MeterProvider(
+        [reader], shutdown_on_exit=False, exemplar_filter=AlwaysOffExemplarFilter()
+    )
+    instrumentation.activate(provider).open()
+    yield made
+    instrumentation.deactivate()
+    instrumentation.HEALTH.restart()
+
+
+def _missing(packages: tuple[str, ...]) -> list[str]:
+    installed = {
+        distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()
+    }
+    return [package for package in packages if package not in installed]
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize(
+    "scenario",
+    [pytest.param(one, id=one.name) for one in SCENARIOS if one.applies()],
+)
+async def test_what_is_exported_is_what_the_scenario_counted(
+    scenario: Scenario,
+    registry: CollectorRegistry,
+    tmp_path: Path,
+) -> None:
+    if missing := _missing(scenario.needs):
+        pytest.skip(f"needs {', '.join(missing)}")
+    async with played(scenario, tmp_path) as count:
+        expected = {**count.sums, **count.gauges}
+        observed = of(exported(registry), scenario.proves, expected)
+    assert observed == {
+        key: pytest.approx(value, abs=count.tolerances.get(key)) for key, value in expected.items()
+    }
+    shown = {name for name, _ in observed}
+    assert [m.name for m in scenario.proves if not shown.intersection(names(m))] == []
+
+
+def test_every_metric_has_a_scenario() -> None:
+    proven = {metric for scenario in SCENARIOS for metric in scenario.proves}
+    assert [metric.name for metric in catalog.METRICS if metric not in proven] == []
+
+
+def test_scenarios_have_names_of_their_own() -> None:
+    assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)

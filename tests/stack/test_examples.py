@@ -1,0 +1,52 @@
+"""The examples that need the real Collector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.readme import Block, Terminal, copy, follow
+from tests.stack.processes import collector, exposition, free_ports, wait_until
+
+pytestmark = pytest.mark.stack
+
+
+def test_short_runs_add_up_as_the_readme_says(tmp_path: Path) -> None:
+    names = {"GRPC": "4317", "HTTP": "4318", "LONG": "8889", "SHORT": "8890", "HEALTH": "13133"}
+    free = dict(zip(names, free_ports(len(names)), strict=True))
+    named = {names[name]: free[name] for name in ("HTTP", "SHORT", "HEALTH")}
+    variables = {f"VICTOR_COLLECTOR_{name}_PORT": str(port) for name, port in free.items()}
+    follow("short_runs", tmp_path, named, **variables)
+
+
+def test_custom_metrics_travel_by_otlp_and_those_of_prometheus_client_do_not(
+    tmp_path: Path,
+) -> None:
+    folder = copy(tmp_path) / "custom_metrics"
+    with (
+        collector() as gateway,
+        Terminal(
+            folder,
+            OTEL_EXPORTER_OTLP_ENDPOINT=gateway.otlp_http,
+            OTEL_METRIC_EXPORT_INTERVAL="500",
+        ) as terminal,
+    ):
+        terminal.do(Block("python ../offline.py app.py &\n", ["reviewed"]))
+
+        def arrived() -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+            found = exposition(gateway.long_metrics, without=("job", "instance"))
+            assert found["acme_review_wait_seconds_count", frozenset()] == 1
+            return {
+                key: value
+                for key, value in found.items()
+                if key[0].startswith("acme_") and not key[0].endswith(("_bucket", "_sum"))
+            }
+
+        assert wait_until(arrived) == {
+            ("acme_open_reviews", frozenset()): 0,
+            ("acme_review_wait_seconds_count", frozenset()): 1,
+            ("acme_reviews_total", frozenset({("outcome", "accepted")})): 1,
+            ("acme_reviews_total", frozenset({("outcome", "declined")})): 0,
+        }
+        terminal.do(Block("kill %1\n"))

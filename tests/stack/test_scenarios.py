@@ -1,0 +1,88 @@
+"""The guide's 53 metrics from real work, on the endpoint and through the Collector."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.processes import environment
+from tests.scenarios import SCENARIOS
+from tests.stack.processes import (
+    ROOT,
+    Labels,
+    collector,
+    free_ports,
+    prometheus,
+    series,
+    wait_until,
+)
+from tests.stack.test_routes import Series, cumulative, exported_name, names, normalized
+from victor_otel import catalog
+from victor_otel.catalog import release
+from victor_otel.spec import Kind
+
+pytestmark = pytest.mark.stack
+
+RULES = ROOT / "collector" / "prometheus" / "rules.yaml"
+GUIDE = [metric for metric in catalog.METRICS if metric.guide]
+
+
+def by_name(found: Series, name: str) -> dict[Labels, float]:
+    return {labels: value for (named, labels), value in found.items() if named == name}
+
+
+def test_the_guide_has_53_metrics() -> None:
+    assert len(GUIDE) == 53
+
+
+def test_all_scenarios_together_arrive_on_both_routes_as_counted() -> None:
+    (port,) = free_ports(1)
+    with (
+        collector() as gateway,
+        prometheus([f"127.0.0.1:{port}", gateway.long_metrics], rules=RULES) as scraping,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.stack.scenarios", str(port), gateway.otlp_http],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        ) as session,
+    ):
+        assert session.stdout is not None
+        answer = json.loads(session.stdout.readline())
+        assert answer["problems"] == {}
+        assert answer["played"] > 0
+
+        def routes() -> tuple[Series, Series]:
+            return (
+                normalized(series(scraping.url, '{job="scraped",__name__=~"victor_.+"}')),
+                normalized(series(scraping.url, '{job="scenarios",__name__=~"victor_.+"}')),
+            )
+
+        def arrived() -> bool:
+            direct, pushed = map(cumulative, routes())
+            assert direct == pushed
+            assert by_name(direct, "victor_total_requests") == by_name(
+                direct, "victor_requests_total"
+            )
+            return bool(direct)
+
+        wait_until(arrived, 60)
+        direct, pushed = routes()
+        session.communicate("", timeout=60)
+    fed = {
+        exported_name(metric)
+        for scenario in SCENARIOS
+        if scenario.applies() and not scenario.alone
+        for metric in scenario.proves
+        if metric.guide or metric.kind in {Kind.COUNTER, Kind.HISTOGRAM}
+    }
+    for found in (direct, pushed):
+        assert fed - names(found) == set()
+        assert by_name(found, "victor_total_requests")
+    if release(importlib.metadata.version("victor-ai")) >= release("0.9.0"):
+        assert {exported_name(metric) for metric in GUIDE} <= fed
