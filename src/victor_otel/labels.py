@@ -32,7 +32,11 @@ ERROR_TYPE = Label(
     meaning="Victor's error category, else the exception's class",
 )
 HEALTH_COMPONENT = Label(name="component", limit=50, meaning="component of Victor's health checks")
-HOOK = Label(name="hook", limit=300, meaning="wrapped function, `module:Class.method`")
+HOOK = Label(
+    name="hook",
+    limit=300,
+    meaning="wrapped function, `module:Class.method`, or the place of ours where an error was",
+)
 METRIC = Label(name="metric", limit=200, meaning="metric whose label cap was reached")
 VERSION = Label(name="version", limit=5, meaning="version of victor-otel")
 VICTOR_VERSION = Label(name="victor_version", limit=5, meaning="version of victor-ai")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import tomllib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from prometheus_client import CollectorRegistry
 
+from tests.processes import ROOT
 from tests.scenarios import SCENARIOS
 from tests.scenarios.scenario import Scenario, end_tasks, exported, names, of, played
 from victor_otel import catalog, instrumentation
@@ -70,6 +72,13 @@ async def test_what_is_exported_is_what_the_scenario_counted(
 def test_every_metric_has_a_scenario() -> None:
     proven = {metric for scenario in SCENARIOS for metric in scenario.proves}
     assert [metric.name for metric in catalog.METRICS if metric not in proven] == []
+
+
+def test_the_oldest_version_of_the_gate_is_the_oldest_supported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (supported,) = project["project"]["optional-dependencies"]["instruments"]
+    oldest = project["tool"]["victor-otel"]["versions"][0]
+    assert supported.startswith(f"victor-ai>={oldest},")
 
 
 def test_scenarios_have_names_of_their_own() -> None:
