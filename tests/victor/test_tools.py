@@ -309,6 +309,9 @@ async def test_a_cancelled_tool_is_in_no_ratio_and_no_error(recorded: Recorded) 
 
 
 async def test_reading_a_missing_file_is_one_failed_call(recorded: Recorded) -> None:
+    from victor.config.settings import reset_project_paths
+
+    reset_project_paths()  # `read` is confined to the first folder that the process saw
     async with working() as orchestrator:
         pipeline = orchestrator._tool_pipeline
         result = await pipeline.execute_tool_calls([asked("read", path="no-such.txt")], {})
