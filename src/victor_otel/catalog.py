@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from victor_otel import health, shared
 from victor_otel.areas import (
     agents,
@@ -53,13 +55,22 @@ METRICS: tuple[Metric, ...] = tuple(metric for area in AREAS for metric in area.
 HOOKS: tuple[Hook, ...] = tuple(hook for area in AREAS for hook in area.hooks)
 
 
-def applies(hook: Hook, version: str | None) -> bool:
-    """Whether a version of Victor is expected to have the hook's target."""
+class Dated(Protocol):
+    """What exists from version `since` on and before `until`, where they are not empty."""
+
+    @property
+    def since(self) -> str: ...
+    @property
+    def until(self) -> str: ...
+
+
+def applies(dated: Dated, version: str | None) -> bool:
+    """Whether a version of Victor is expected to have it."""
     if version is None:
         return True
     ours = release(version)
-    return (not hook.since or ours >= release(hook.since)) and (
-        not hook.until or ours < release(hook.until)
+    return (not dated.since or ours >= release(dated.since)) and (
+        not dated.until or ours < release(dated.until)
     )
 
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from victor_otel import failsafe, instrumentation
 from victor_otel.areas import events, tools
-from victor_otel.intake import DECLARED, REGISTERED
+from victor_otel.intake import DECLARED, REGISTERED, take
 from victor_otel.scope import CURRENT, describe, innermost
 from victor_otel.shared import TOOL_CALL, error_type, record_error
 from victor_otel.spec import is_timeout
@@ -52,15 +52,15 @@ class MetricsCollector:
 
     async def handle_tool_event(self, _event: Any) -> None:
         """For `bus.subscribe("tool.*", ...)`: counts the event, not the call it tells of."""
-        self._count("tool")
+        take("guide.handle_tool_event", events.BUS_EVENTS, family="tool")
 
     async def handle_agent_event(self, _event: Any) -> None:
         """For `bus.subscribe("agent.*", ...)`: messages between agents, by number."""
-        self._count("agent")
+        take("guide.handle_agent_event", events.BUS_EVENTS, family="agent")
 
     async def handle_error_event(self, _event: Any) -> None:
         """For `bus.subscribe("error.*", ...)`: counts the event, not the error it tells of."""
-        self._count("error")
+        take("guide.handle_error_event", events.BUS_EVENTS, family="error")
 
     @staticmethod
     def register_metric(metric: Collector) -> None:
@@ -132,16 +132,6 @@ class MetricsCollector:
                 record_error(on.record, "tool", kind)
         except Exception as ours:
             failsafe.caught(on.health, "guide.MetricsMiddleware", ours)
-
-    @staticmethod
-    def _count(family: str) -> None:
-        on = instrumentation.current()
-        if on is None:
-            return
-        try:
-            on.record(events.BUS_EVENTS, family=family)
-        except Exception as error:
-            failsafe.caught(on.health, f"guide.handle_{family}_event", error)
 
 
 def _status(success: bool, error: BaseException | None) -> str:

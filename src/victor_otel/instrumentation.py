@@ -165,15 +165,15 @@ class Instrumentation:
         for flying in {one.in_flight for one in entered if one.in_flight is not None}:
             read[flying] = functools.partial(self.engine.read_in_flight, flying)
         for metric, reader in read.items():
-            recorder.observe(metric, functools.partial(self._read, metric, reader))
+            feeders = frozenset(hook.target for hook in catalog.HOOKS if metric in hook.feeds)
+            recorder.observe(metric, functools.partial(self._read, reader, feeders))
         recorder.declare([one for one in catalog.METRICS if one not in read], self._fed())
         recorder.on_live = _run_first_at_exit
         _run_first_at_exit()
 
-    def _read(self, metric: Metric, read: Any) -> Any:
+    def _read(self, read: Any, feeders: frozenset[str]) -> Any:
         """Asks a reading, unless it rests on functions of which none is wrapped."""
-        feeders = [hook.target for hook in catalog.HOOKS if metric in hook.feeds]
-        return read() if not feeders or self._bound_targets().intersection(feeders) else ()
+        return read() if not feeders or feeders.intersection(self._bound_targets()) else ()
 
     def _bound_targets(self) -> set[str]:
         return {target for target, state in list(self.health.hooks.items()) if state == "bound"}

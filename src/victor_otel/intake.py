@@ -11,16 +11,13 @@ import math
 from collections.abc import Mapping
 
 from victor_otel import failsafe, instrumentation, settings
-from victor_otel.spec import Kind, Metric
+from victor_otel.spec import MAX_LENGTH, Kind, Metric
 
 DECLARED: dict[str, Metric] = {}
 """Metrics of the application's own, by the name that Prometheus sees."""
 
 REGISTERED = {"target_info"}
 """Families of prometheus_client that are on `/metrics` as well; there each name is once."""
-
-MAX_LENGTH = 120
-"""Characters of a label value; longer ones are no names."""
 
 
 def take(

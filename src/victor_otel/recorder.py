@@ -11,15 +11,12 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from victor_otel import failsafe
 from victor_otel.health import Health
-from victor_otel.spec import Kind, Label, Metric
+from victor_otel.spec import MAX_LENGTH, Kind, Label, Metric
 from victor_otel.version import __version__
 from victor_otel.windows import Window
 
 Points = Iterable[tuple[float, Mapping[str, str]]]
 Read = Callable[[], Points]
-
-MAX_LENGTH = 120
-"""Characters of a label value; longer ones are no names."""
 
 MAX_LABEL_SETS = 1800
 """Label sets of one instrument. The SDK itself folds all beyond 2,000 into one point."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 __all__ = [
+    "MAX_LENGTH",
     "UNSET",
     "Area",
     "Call",
@@ -52,6 +53,10 @@ class Kind(enum.Enum):
     RATIO = "ratio"
     RATE = "rate"
     LATEST = "latest"
+
+
+MAX_LENGTH = 120
+"""Characters of a label value; longer ones are no names."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.engine.points import Store
 from victor_otel import catalog
-from victor_otel.recorder import MAX_LABEL_SETS, MAX_LENGTH
-from victor_otel.spec import Kind, Label, Metric
+from victor_otel.recorder import MAX_LABEL_SETS
+from victor_otel.spec import MAX_LENGTH, Kind, Label, Metric
 
 LABELLED = [metric for metric in catalog.METRICS if metric.labels]
 

@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from tests.engine.points import Store, labelled
 from victor_otel import failsafe, pipeline
 from victor_otel.health import Health
-from victor_otel.recorder import MAX_LENGTH, Bounds
-from victor_otel.spec import Kind, Label, Metric
+from victor_otel.recorder import Bounds
+from victor_otel.spec import MAX_LENGTH, Kind, Label, Metric
 from victor_otel.windows import Window
 
 STATUS = Label(name="status", values=("success", "failure"), fallback="failure", meaning="outcome")

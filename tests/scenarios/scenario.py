@@ -14,7 +14,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from victor_otel.catalog import release
+from victor_otel.catalog import applies
 from victor_otel.spec import Kind, Metric
 
 Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
@@ -91,10 +91,7 @@ class Scenario:
 
     def applies(self, version: str = "") -> bool:
         """Whether a version of Victor, the installed one by default, can do the work."""
-        victor = release(version or importlib.metadata.version("victor-ai"))
-        return (not self.since or victor >= release(self.since)) and (
-            not self.until or victor < release(self.until)
-        )
+        return applies(self, version or importlib.metadata.version("victor-ai"))
 
 
 @contextlib.asynccontextmanager

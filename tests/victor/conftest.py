@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.victor.agents import Recorded, recording
 from victor_otel.demo.sandbox import sandbox
 
 
@@ -13,3 +15,15 @@ from victor_otel.demo.sandbox import sandbox
 def _sandbox() -> Iterator[None]:
     with sandbox():
         yield
+
+
+@pytest.fixture
+def recorded() -> Iterator[Recorded]:
+    """What Victor does from now on, in a provider of the test's own."""
+    with recording() as held:
+        yield held
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)

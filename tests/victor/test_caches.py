@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.victor.agents import Recorded, recording
+from tests.victor.agents import Recorded
 
 CACHE = "victor.cache.requests"
-
-
-@pytest.fixture
-def recorded() -> Iterator[Recorded]:
-    with recording() as held:
-        yield held
 
 
 def tiered() -> Any:

@@ -25,7 +25,7 @@ from tests.scenarios.devops import (
     terraform,
     unhealthy,
 )
-from tests.victor.agents import Recorded, recording
+from tests.victor.agents import Recorded
 from victor_otel import instrumentation
 from victor_otel.verticals import devops
 
@@ -37,11 +37,7 @@ PIPELINES = "victor.devops.ci_pipelines_executed"
 Points = dict[tuple[Any, ...], float]
 
 
-@pytest.fixture
-def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
-    monkeypatch.chdir(tmp_path)
-    with recording() as held:
-        yield held
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def deployed(source: str, count: int, rate: float | None) -> Points:

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import prometheus_client
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.victor.agents import Recorded, agent, model, recording
+from tests.victor.agents import Recorded, agent, model
 from victor_otel import custom, failsafe, instrumentation, intake, pipeline
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.guide import MetricsCollector, MetricsMiddleware
 
 EXECUTIONS, EVENTS = "victor.tool.executions", "victor.bus_events"
-
-
-@pytest.fixture
-def recorded() -> Iterator[Recorded]:
-    with recording() as made:
-        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.scenarios.memory import Diary, entity, entity_memory
-from tests.victor.agents import Recorded, agent, model, recording
+from tests.victor.agents import Recorded, agent, model
 from tests.victor.test_tools import own_tool
 from victor_otel.demo.script import Step
 
@@ -22,11 +21,7 @@ ERRORS = "victor.errors"
 Points = dict[tuple[Any, ...], float]
 
 
-@pytest.fixture
-def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
-    monkeypatch.chdir(tmp_path)
-    with recording() as held:
-        yield held
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def did(operation: str, status: str = "success", value: float = 1) -> Points:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.scenarios.planning import gardener, plan, readable, step
-from tests.victor.agents import Recorded, recording
+from tests.victor.agents import Recorded
 from tests.victor.test_chat import own_vertical, response
 
 RATE, FEATURES, ERRORS = "victor.planning.success_rate", "victor.feature.usage", "victor.errors"
 
 Points = dict[tuple[Any, ...], float]
-
-
-@pytest.fixture
-def recorded() -> Iterator[Recorded]:
-    with recording() as held:
-        yield held
 
 
 def rate(value: float, vertical: str = "none") -> Points:

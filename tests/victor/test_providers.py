@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from tests.processes import free_port
-from tests.victor.agents import Recorded, model, recording
+from tests.victor.agents import Recorded, model
 from victor_otel import instrumentation
 from victor_otel.demo.script import Step, ToolCall, Usage
 
@@ -26,12 +26,6 @@ ERRORS = "victor.errors"
 ALL = (REQUESTS, LATENCY, FIRST_TOKEN, TOKENS, RETRIES, RATE_LIMITS, RATE, UP, ERRORS)
 
 Points = dict[tuple[Any, ...], float]
-
-
-@pytest.fixture
-def recorded() -> Iterator[Recorded]:
-    with recording() as held:
-        yield held
 
 
 def key(name: str, **labels: str) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.scenarios.security import ADVISORIES, advisory_source, security_manager
-from tests.victor.agents import Recorded, recording
+from tests.victor.agents import Recorded
 from tests.victor.test_interfaces import client, point, server, websocket
 from tests.victor.test_tools import Bench, asked, double, human, own_tool, shell
 
@@ -28,11 +28,7 @@ ERRORS = "victor.errors"
 Points = dict[tuple[Any, ...], float]
 
 
-@pytest.fixture
-def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
-    monkeypatch.chdir(tmp_path)
-    with recording() as held:
-        yield held
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def event(kind: str, value: float = 1) -> Points:
@@ -574,7 +570,7 @@ def auditor(output: str, *, code: int = 0) -> None:
 
 
 @pytest.fixture
-def _here_first(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+def _here_first(own_folder: None, recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     assert recorded.points(SCANS) == {}
     monkeypatch.setenv("PATH", f"{Path.cwd()}{os.pathsep}{os.environ['PATH']}")
 

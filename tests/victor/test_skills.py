@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from sqlite3 import ProgrammingError
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.scenarios.skills import PROMPT, Strategy, database, optimizer, selector, skill, use
-from tests.victor.agents import Recorded, agent, model, recording
+from tests.victor.agents import Recorded, agent, model
 from tests.victor.test_providers import openai
 from tests.victor.test_tools import double, own_tool
 from victor_otel.demo.model import ScriptedModel
@@ -22,12 +21,6 @@ FOUND, SCORE = "victor.skill.discovery", "victor.proficiency_score"
 LOOPS, ERRORS = "victor.self_improvement_loops", "victor.errors"
 
 Points = dict[tuple[Any, ...], float]
-
-
-@pytest.fixture
-def recorded() -> Iterator[Recorded]:
-    with recording() as held:
-        yield held
 
 
 def found(recorded: Recorded) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.victor.agents import Recorded, agent, model, recording
+from tests.victor.agents import Recorded, agent, model
 from victor_otel.demo.script import Step, ToolCall
 
 EXECUTIONS = "victor.tool.executions"
@@ -24,12 +24,6 @@ CACHE = "victor.cache.requests"
 ALL = (EXECUTIONS, DURATION, RATE, REJECTED, ERRORS, CACHE)
 
 ANSWER = Step("That is all. Task complete.")
-
-
-@pytest.fixture
-def recorded() -> Iterator[Recorded]:
-    with recording() as held:
-        yield held
 
 
 @contextlib.asynccontextmanager
