@@ -9,7 +9,11 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "uv"
-nox.options.sessions = ["lint", "types", "docs", "tests", "oldest", "between", "stack", "build"]
+nox.options.sessions = [
+    *("lint", "types", "docs"),
+    *("tests", "alone", "oldest", "between", "stack"),
+    "build",
+]
 nox.options.error_on_missing_interpreters = True
 
 PYPROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
@@ -32,14 +36,14 @@ def install_all(session: nox.Session, victor: str = VICTOR) -> None:
 
 
 def pytest(session: nox.Session, *arguments: str) -> None:
-    """Runs tests under coverage; in CI nothing may skip."""
-    session.env["COVERAGE_FILE"] = str(Path(".nox", f".coverage-{session.name}").absolute())
+    """Runs tests; in CI nothing may skip."""
     session.env.pop("PYTHONDONTWRITEBYTECODE", None)
     strict = ["-p", "tests.no_skips"] if os.environ.get("CI") else []
-    session.run("coverage", "run", "-m", "pytest", *strict, *arguments, *session.posargs)
-    session.run("coverage", "report", "--skip-covered", "--show-missing", "--sort=cover")
+    session.run("python", "-m", "pytest", *strict, *arguments, *session.posargs)
 
 
+PROCESSES = ("demo", "doors", "examples", "exit", "stdout")
+ALONE = tuple(f"tests/test_{name}.py" for name in PROCESSES)
 BEHAVIOUR = ("tests/victor", "tests/scenarios")
 ON_BOTH_ROUTES = "tests/stack/test_scenarios.py"
 
@@ -63,8 +67,17 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests on the newest Victor that is supported."""
+    session.env["COVERAGE_FILE"] = str(Path(".nox", ".coverage").absolute())
     install_all(session)
-    pytest(session, "-m", "not stack")
+    elsewhere = [f"--ignore={path}" for path in ALONE]
+    pytest(session, "-m", "not stack and not live", "--cov", *elsewhere)
+
+
+@nox.session
+def alone(session: nox.Session) -> None:
+    """Processes that have Victor without verticals, as most users do; so it starts faster."""
+    install(session, "test")
+    pytest(session, "-m", "not stack and not live", *ALONE)
 
 
 @nox.session
@@ -72,8 +85,7 @@ def oldest(session: nox.Session) -> None:
     """The tests on the oldest Victor that is supported."""
     install_all(session, f"victor-ai=={OLDEST}")
     session.run("python", "scripts/stack.py")
-    pytest(session, *BEHAVIOUR, "tests/test_doors.py")
-    pytest(session, ON_BOTH_ROUTES)
+    pytest(session, *BEHAVIOUR, "tests/test_doors.py", ON_BOTH_ROUTES)
 
 
 @nox.session
@@ -81,8 +93,7 @@ def between(session: nox.Session) -> None:
     """What Victor does, on a version between the two."""
     install_all(session, f"victor-ai=={BETWEEN}")
     session.run("python", "scripts/stack.py")
-    pytest(session, *BEHAVIOUR)
-    pytest(session, ON_BOTH_ROUTES)
+    pytest(session, *BEHAVIOUR, ON_BOTH_ROUTES)
 
 
 @nox.session
@@ -90,7 +101,22 @@ def stack(session: nox.Session) -> None:
     """The three routes, with the real Collector and Prometheus."""
     install_all(session)
     session.run("python", "scripts/stack.py")
-    pytest(session, "-m", "stack")
+    pytest(session, "-m", "stack and not live")
+
+
+@nox.session
+def live(session: nox.Session) -> None:
+    """The long proofs, which print what they measured; not in the gate."""
+    install_all(session)
+    session.run("python", "scripts/stack.py")
+    pytest(session, "-m", "live", "--capture=no")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The whole pipeline as processes on this machine, until Ctrl-C."""
+    install(session, "test")
+    session.run("python", "scripts/demo_stack.py")
 
 
 @nox.session

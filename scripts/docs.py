@@ -1,11 +1,13 @@
 """Writes what documentation can be generated: `--write`, or `--check` that it is as generated.
 
-docs/metrics.md comes from the catalogue, the table of variables in README.md from settings.
+docs/metrics.md comes from the catalogue, the table of variables in README.md from settings, the
+table of alerts in docs/alerts.md from the rules.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterable
@@ -14,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.rules import ALERTS, SEVERITIES, Alert  # noqa: E402
 from tests.scenarios import SCENARIOS  # noqa: E402
 
 from victor_otel import catalog, guide, record, settings  # noqa: E402
@@ -191,21 +194,40 @@ def variables_table() -> str:
     return "\n".join(["| Variable | Default | Meaning |", "| --- | --- | --- |", *rows])
 
 
-def between(text: str, name: str, content: str) -> str:
-    """`text` with what stands between the markers of `name` replaced."""
+def alerts_table() -> str:
+    """The table of alerts in docs/alerts.md, the most urgent first."""
+    ranked = sorted(ALERTS, key=lambda alert: (SEVERITIES.index(alert.severity), alert.name))
+    rows = [
+        f"| [{alert.name}](../{alert.runbook.relative_to(ROOT)}) | {alert.severity} "
+        f"| {alert.duration or '0m'} | {_said(alert)} |"
+        for alert in ranked
+    ]
+    return "\n".join(["| Alert | Severity | For | Says |", "| --- | --- | --- | --- |", *rows])
+
+
+def _said(alert: Alert) -> str:
+    """Its summary, with names in place of values."""
+    summary = re.sub(r"{{ \$labels\.(\w+) }}", r"*\1*", alert.annotations["summary"])
+    return re.sub(r"{{ \$value.*? }}", "*N*", summary)
+
+
+def between(page: Path, name: str, content: str) -> str:
+    """The text of `page` with what stands between the markers of `name` replaced."""
+    text = page.read_text(encoding="utf-8")
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     head, _, rest = text.partition(begin)
     _, found, tail = rest.partition(end)
     if not found:
-        raise SystemExit(f"README.md has no {begin} ... {end}")
+        raise SystemExit(f"{page.name} has no {begin} ... {end}")
     return f"{head}{begin}\n{content}\n{end}{tail}"
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
+    readme, alerts = ROOT / "README.md", ROOT / "docs" / "alerts.md"
     pages = {
         ROOT / "docs" / "metrics.md": metrics_page(),
-        readme: between(readme.read_text(encoding="utf-8"), "variables", variables_table()),
+        readme: between(readme, "variables", variables_table()),
+        alerts: between(alerts, "alerts", alerts_table()),
     }
     stale = [
         page

@@ -1,4 +1,4 @@
-"""The real Collector and Prometheus for tests and demos, without containers.
+"""The real Collector, Prometheus and Alertmanager for tests and demos, without containers.
 
     python scripts/stack.py                        # obtain all, print their paths
     python scripts/stack.py collector prometheus   # only these
@@ -27,13 +27,10 @@ from pathlib import Path
 
 MANIFEST = Path(__file__).resolve().parent.parent / "collector" / "builder.yaml"
 COLLECTOR_BUILDER = "go.opentelemetry.io/collector/cmd/builder"
-PROMETHEUS_MODULE = "github.com/prometheus/prometheus"
 PROMETHEUS_VERSION = "3.16.0"
-# The module of release 3.X.Y is tagged v0.3XX.Y.
-PROMETHEUS_TAG = "v0.316.0"
-# Leaves out the discovery of cloud machines and the SDKs it pulls in; static targets, files,
-# HTTP and DNS stay.
-PROMETHEUS_TAGS = "remove_all_sd,enable_dns_sd"
+ALERTMANAGER_VERSION = "0.28.1"
+# The second vendor whose OTLP endpoint the tests send to.
+VICTORIA_METRICS_VERSION = "1.151.0"
 
 
 class StackError(Exception):
@@ -90,18 +87,54 @@ def _collector() -> Build:
     return Build(programs=("victor-otel-collector",), version=version, recipe=manifest, run=run)
 
 
-def _prometheus() -> Build:
-    # Without this the binary would not know its version.
-    ldflags = f"-s -w -X github.com/prometheus/common/version.Version={PROMETHEUS_VERSION}"
-    programs = ("prometheus", "promtool")
+def _installed(*packages: str, version: str, tag: str, stamp: str, tags: str = "") -> Build:
+    """Main packages of one Go module; `stamp` is what tells a binary its version."""
+    programs = tuple(package.rpartition("/")[2] for package in packages)
+    ldflags = f"-s -w -X {stamp}"
 
     def run(scratch: Path, output: Path) -> None:
-        packages = [f"{PROMETHEUS_MODULE}/cmd/{program}@{PROMETHEUS_TAG}" for program in programs]
-        flags = ["-trimpath", f"-tags={PROMETHEUS_TAGS}", f"-ldflags={ldflags}"]
-        _go("install", *flags, *packages, cwd=scratch, GOBIN=str(output))
+        wanted = [f"{package}@{tag}" for package in packages]
+        flags = ["-trimpath", f"-tags={tags}", f"-ldflags={ldflags}"]
+        _go("install", *flags, *wanted, cwd=scratch, GOBIN=str(output))
 
-    recipe = f"{PROMETHEUS_TAG}\n{PROMETHEUS_TAGS}\n{ldflags}"
-    return Build(programs=programs, version=PROMETHEUS_VERSION, recipe=recipe, run=run)
+    recipe = f"{tag}\n{tags}\n{ldflags}"
+    return Build(programs=programs, version=version, recipe=recipe, run=run)
+
+
+def _prometheus() -> Build:
+    module = "github.com/prometheus/prometheus/cmd"
+    return _installed(
+        f"{module}/prometheus",
+        f"{module}/promtool",
+        version=PROMETHEUS_VERSION,
+        # The module of release 3.X.Y is tagged v0.3XX.Y.
+        tag="v0.316.0",
+        stamp=f"github.com/prometheus/common/version.Version={PROMETHEUS_VERSION}",
+        # Leaves out the discovery of cloud machines and the SDKs it pulls in; static targets,
+        # files, HTTP and DNS stay.
+        tags="remove_all_sd,enable_dns_sd",
+    )
+
+
+def _alertmanager() -> Build:
+    module = "github.com/prometheus/alertmanager/cmd"
+    return _installed(
+        f"{module}/alertmanager",
+        f"{module}/amtool",
+        version=ALERTMANAGER_VERSION,
+        tag=f"v{ALERTMANAGER_VERSION}",
+        stamp=f"github.com/prometheus/common/version.Version={ALERTMANAGER_VERSION}",
+    )
+
+
+def _victoria_metrics() -> Build:
+    module = "github.com/VictoriaMetrics/VictoriaMetrics"
+    return _installed(
+        f"{module}/app/victoria-metrics",
+        version=VICTORIA_METRICS_VERSION,
+        tag=f"v{VICTORIA_METRICS_VERSION}",
+        stamp=f"{module}/lib/buildinfo.Version=victoria-metrics-v{VICTORIA_METRICS_VERSION}",
+    )
 
 
 # The name that callers use -> the program, and the build it comes from.
@@ -109,6 +142,9 @@ STACK: dict[str, tuple[str, Callable[[], Build]]] = {
     "collector": ("victor-otel-collector", _collector),
     "prometheus": ("prometheus", _prometheus),
     "promtool": ("promtool", _prometheus),
+    "alertmanager": ("alertmanager", _alertmanager),
+    "amtool": ("amtool", _alertmanager),
+    "victoria-metrics": ("victoria-metrics", _victoria_metrics),
 }
 
 
@@ -170,7 +206,7 @@ def _version(program: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = re.search(r"version v?(\S+)", result.stdout)
+    match = re.search(r"v?(\d+\.\d+\.\d+)", result.stdout)
     return match[1] if match else None
 
 

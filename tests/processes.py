@@ -83,7 +83,7 @@ def run(program: str, *arguments: str, **variables: str) -> subprocess.Completed
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.returncode == 0, f"ended with {done.returncode}: {done.stderr}{done.stdout}"
     return done
 
 
@@ -105,7 +105,7 @@ def victor(
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"ended with {done.returncode}: {done.stderr}"
     return done
 
 
@@ -129,6 +129,21 @@ def silent_server() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    """A port that nothing listens on, and that stays so for whoever is told of it.
+
+    The system gives a port that is bound to nobody who asks for any. Who asks for this one gets
+    it, as servers do with SO_REUSEADDR.
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    _KEPT.append(kept)
+    return kept.getsockname()[1]
+
+
+def free_ports(count: int) -> list[int]:
+    """Several of them."""
+    return [free_port() for _ in range(count)]
+
+
+_KEPT: list[socket.socket] = []

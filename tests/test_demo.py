@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,10 +15,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
 from tests.processes import environment, free_port
+from victor_otel.demo.scenario import Scenario
 
 COMMAND = Path(sys.executable).with_name("victor-otel")
 
@@ -134,6 +137,36 @@ def test_json_holds_the_numbers_and_an_equal_count_and_stays_until_interrupted(
     assert {key: observed.get(key, 0) for key in expected} == expected
     assert demo.existed
     assert demo.left_behind == []
+
+
+def test_repeated_sessions_go_on_in_one_process_until_interrupted(tmp_path: Path) -> None:
+    port = free_port()
+    demo = Demo(tmp_path, "--repeat", "--port", str(port), "--agents", "1")
+    try:
+        played = wait_for_sessions(f"http://127.0.0.1:{port}/metrics", 2 * len(Scenario(1).parts))
+        demo.interrupt()
+    finally:
+        code, out, err = demo.end()
+    assert played
+    assert (code, err) == (0, "")
+    assert "until Ctrl-C" in out
+    assert demo.left_behind == []
+
+
+def wait_for_sessions(url: str, count: int, timeout: float = 150) -> bool:
+    """Whether a /metrics page shows more than so many sessions in time."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urlopen(url, timeout=5) as page:
+            found = re.search(
+                r'^victor_user_sessions_total\{interface="sdk"\} (.+)$',
+                page.read().decode(),
+                re.MULTILINE,
+            )
+            if found and float(found[1]) > count:
+                return True
+        time.sleep(0.1)
+    return False
 
 
 def test_a_receiver_that_refuses_ends_badly_and_says_so(sessions: dict[str, Demo]) -> None:

@@ -66,6 +66,7 @@ with sandbox(), ScriptedModel({"m": Script([Step("Hi.")])}) as model:
     kept = asyncio.run(leave_open(model.url))
 """,
         OTEL_METRICS_EXPORTER="console",
+        VICTOR_OTEL_EXIT_TIMEOUT="10",
     )
     assert done.stdout == ""
     metrics = exported(done.stderr)
@@ -107,7 +108,7 @@ with sandbox():
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        env=environment(OTEL_METRICS_EXPORTER="console"),
+        env=environment(OTEL_METRICS_EXPORTER="console", VICTOR_OTEL_EXIT_TIMEOUT="10"),
         timeout=120,
     )
     assert done.returncode == -signal.SIGTERM, done.stderr
@@ -184,6 +185,7 @@ def test_a_short_process_pushes_deltas_without_gauges_and_serves_nothing() -> No
     done = run(
         AGENT + "work()",
         OTEL_METRICS_EXPORTER="console,prometheus",
+        VICTOR_OTEL_EXIT_TIMEOUT="10",
         VICTOR_OTEL_LIFETIME="short",
         OTEL_EXPORTER_PROMETHEUS_PORT="0",
     )

@@ -30,19 +30,29 @@ MESSAGES = "".join(
 )
 
 
-@pytest.mark.parametrize("settings", [{}, BUSY], ids=["nothing set", "all exporters"])
-def test_victor_run_prints_the_same_byte_for_byte(settings: dict[str, str]) -> None:
+@pytest.fixture(scope="module")
+def printed() -> str:
+    """What Victor prints without us."""
+    without = answered(WITHOUT_US="1")
+    assert "42" in without
+    return without
+
+
+def answered(**settings: str) -> str:
     with ScriptedModel({"m": Script([ANSWER], ANSWER)}) as model:
-        command = (model.url, "run", "What is the answer?")
-        without = victor(*command, WITHOUT_US="1").stdout
-        assert "42" in without
-        assert victor(*command, **settings).stdout == without
+        return victor(model.url, "run", "What is the answer?", **settings).stdout
+
+
+@pytest.mark.parametrize("settings", [{}, BUSY], ids=["nothing set", "all exporters"])
+def test_victor_run_prints_the_same_byte_for_byte(printed: str, settings: dict[str, str]) -> None:
+    assert answered(**settings) == printed
 
 
 def test_an_mcp_server_on_stdio_answers_the_same_byte_for_byte_and_is_a_session() -> None:
     without = victor("none", "mcp", given=MESSAGES, WITHOUT_US="1").stdout
     assert len(without.splitlines()) == 4
-    done = victor("none", "mcp", given=MESSAGES, OTEL_METRICS_EXPORTER="console")
+    settings = {"OTEL_METRICS_EXPORTER": "console", "VICTOR_OTEL_EXIT_TIMEOUT": "10"}
+    done = victor("none", "mcp", given=MESSAGES, **settings)
     assert done.stdout == without
     metrics = exported(done.stderr)
     requests = {

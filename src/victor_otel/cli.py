@@ -55,6 +55,7 @@ def doctor(
 
 @app.command()
 def demo(
+    *,
     once: Annotated[
         bool, typer.Option("--once", help="Print the table when the session is over, and exit.")
     ] = False,
@@ -67,6 +68,10 @@ def demo(
     agents: Annotated[
         int, typer.Option(min=1, max=90, help="Agents that work in parallel at the end.")
     ] = 4,
+    repeat: Annotated[
+        bool,
+        typer.Option("--repeat", help="Play sessions until Ctrl-C, for dashboards and alerts."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print numbers and independent count as JSON.")
     ] = False,
@@ -76,9 +81,11 @@ def demo(
         _fail('victor-ai is not installed: pip install "victor-otel[instruments]"')
     if otlp and not otlp.startswith(("http://", "https://")):
         _fail(f"--otlp wants a URL such as http://localhost:4318, not {otlp!r}")
+    if repeat and (once or as_json):
+        _fail("--repeat never ends: leave out --once and --json")
     # A process of its own: Victor settles its state folder while it is imported.
     options = [f"--port={port}", f"--otlp={otlp}", f"--agents={agents}"]
-    options += ["--once"] * once + ["--json"] * as_json
+    options += ["--once"] * once + ["--repeat"] * repeat + ["--json"] * as_json
     with subprocess.Popen([sys.executable, "-m", "victor_otel.demo", *options]) as child:
         while child.poll() is None:
             # Ctrl-C reaches the child as well; killed now, it would leave its sandbox behind.

@@ -30,7 +30,7 @@ Labels = Sequence[str] | Mapping[str, Sequence[str]]
 _NAME = re.compile(r"[a-z][a-z0-9]*([._][a-z0-9]+)*")
 _LABEL = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 MAX_LENGTH = 200
-_RESERVED = frozenset({"le", "quantile", "job", "instance"})
+_RESERVED = frozenset({"le", "quantile", "job", "instance", "gateway"})
 _UNITS = ("", "s", "By", "%")
 _ADDED = frozenset(
     {"total", "seconds", "bytes", "percent", "ratio", "bucket", "count", "sum", "created"}

@@ -29,11 +29,15 @@ async def subscribed_collector(count: Count) -> None:
     steps = (Step(calls=(ToolCall("ls", {"path": "."}),)), Step("That is all. Task complete."))
     with model(one=steps) as served:
         async with agent(served, "one") as made:
-            for family, handler in handlers.items():
-                await made.event_bus.subscribe(f"{family}.*", handler)
-                await made.event_bus.subscribe(f"{family}.*", note)
+            subscribed = [
+                await made.event_bus.subscribe(f"{family}.*", each)
+                for family, handler in handlers.items()
+                for each in (handler, note)
+            ]
             await made.run("Look around.")
             await asyncio.wait_for(ended.wait(), 10)
+            for handle in subscribed:  # the bus is that of the whole process
+                await made.event_bus.unsubscribe(handle)
 
 
 SCENARIOS: tuple[Scenario, ...] = (Scenario(run=subscribed_collector, proves=(events.BUS_EVENTS,)),)

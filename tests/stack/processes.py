@@ -1,16 +1,20 @@
-"""The real Collector and Prometheus as context managers, on free loopback ports."""
+"""The real Collector, Prometheus and Alertmanager as context managers, on free loopback ports.
+
+They run on the shipped files. A test changes ports, targets and intervals, nothing else.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,8 +25,11 @@ from urllib.request import ProxyHandler, build_opener
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.processes import free_ports
+
 ROOT = Path(__file__).resolve().parents[2]
-COLLECTOR_CONFIG = ROOT / "collector" / "config.yaml"
+SHIPPED = ROOT / "collector"
+COLLECTOR_CONFIG = SHIPPED / "config.yaml"
 HOST = "127.0.0.1"
 # Loopback is reached directly, whatever proxy the environment names.
 _DIRECT = build_opener(ProxyHandler({}))
@@ -39,6 +46,7 @@ class Collector:
     otlp_grpc: str
     long_metrics: str
     short_metrics: str
+    telemetry: str
     health: str
     process: subprocess.Popen[bytes]
     log: Path
@@ -46,29 +54,40 @@ class Collector:
 
 @dataclass(frozen=True, kw_only=True)
 class Prometheus:
-    """A running Prometheus; `otlp_metrics` is the URL that takes OTLP over HTTP."""
+    """A running Prometheus; `otlp_metrics` is the URL that takes OTLP over HTTP, and
+    `folder` holds its copy of the shipped files.
+    """
 
     url: str
     otlp_metrics: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alertmanager:
+    """A running Alertmanager."""
+
+    url: str
     process: subprocess.Popen[bytes]
     log: Path
 
 
 @contextmanager
 def collector(
-    config_path: Path = COLLECTOR_CONFIG,
-    *,
+    *configurations: Path,
     environment: Mapping[str, str] | None = None,
     settings: Iterable[str] = (),
     timeout: float = 30,
 ) -> Iterator[Collector]:
-    """Run the Collector.
+    """Run the Collector on `configurations`, merged in order; without any, on config.yaml.
 
     `environment` fills the ${env:...} of the configuration: it may fix ports, for a Collector
     that comes back. `settings` override single values of it, for instance
     "exporters::prometheus/long::metric_expiration=2s".
     """
-    names = ("GRPC", "HTTP", "LONG", "SHORT", "HEALTH")
+    names = ("GRPC", "HTTP", "LONG", "SHORT", "TELEMETRY", "HEALTH")
     variables = [f"VICTOR_COLLECTOR_{name}_PORT" for name in names]
     ports = map(str, free_ports(len(variables)))
     filled = {
@@ -76,10 +95,12 @@ def collector(
         **dict(zip(variables, ports, strict=True)),
         **(environment or {}),
     }
-    grpc, http, long, short, health = (f"http://{HOST}:{filled[name]}" for name in variables)
+    grpc, http, long, short, telemetry, health = (
+        f"http://{HOST}:{filled[name]}" for name in variables
+    )
     command = [
         program("collector"),
-        f"--config={config_path}",
+        *(f"--config={path}" for path in configurations or (COLLECTOR_CONFIG,)),
         *(f"--set={setting}" for setting in settings),
     ]
     with (
@@ -91,6 +112,7 @@ def collector(
             otlp_grpc=grpc,
             long_metrics=f"{long}/metrics",
             short_metrics=f"{short}/metrics",
+            telemetry=f"{telemetry}/metrics",
             health=health,
             process=process,
             log=log,
@@ -99,40 +121,42 @@ def collector(
 
 @contextmanager
 def prometheus(
-    targets: Iterable[str] = (), *, rules: Path | None = None, timeout: float = 30
+    victor: Iterable[str] = (),
+    collectors: Iterable[Collector] = (),
+    *,
+    alertmanagers: Iterable[str] = (),
+    prometheuses: Iterable[str] = (),
+    interval: str = "1s",
+    timeout: float = 30,
 ) -> Iterator[Prometheus]:
-    """Run Prometheus, which takes OTLP and scrapes `targets` each second.
+    """Run Prometheus on the shipped files; it scrapes and evaluates once an `interval`.
 
-    A target is host:port, or the URL of a /metrics page.
+    `victor` names the endpoints of processes, `prometheuses` those that it watches besides
+    itself; a target is host:port or an URL.
     """
-    hosts = [urlsplit(target).netloc or target for target in targets]
-    config = {
-        "global": {
-            "scrape_interval": "1s",
-            "scrape_timeout": "1s",
-            "evaluation_interval": "1s",
-        },
-        "rule_files": [str(rules)] if rules else [],
-        "scrape_configs": [
-            # The Collector's series carry job and instance of the process that they come from.
-            {
-                "job_name": "scraped",
-                "honor_labels": True,
-                "static_configs": [{"targets": hosts}],
-            },
-        ],
-        # The defaults, stated because names and labels equal to the Collector's depend on them.
-        "otlp": {
-            "translation_strategy": "UnderscoreEscapingWithSuffixes",
-            "promote_scope_metadata": False,
-        },
-    }
     (port,) = free_ports(1)
+    gateways = list(collectors)
+    targets = {
+        "victor": victor,
+        "collector": [url for each in gateways for url in (each.long_metrics, each.short_metrics)],
+        "otelcol": [each.telemetry for each in gateways],
+        "prometheus": [f"{HOST}:{port}", *prometheuses],
+        "alertmanager": alertmanagers,
+    }
     url = f"http://{HOST}:{port}"
     with tempfile.TemporaryDirectory(prefix="prometheus-") as temporary:
         folder = Path(temporary)
+        shutil.copytree(SHIPPED / "prometheus", folder, dirs_exist_ok=True)
         config_path = folder / "prometheus.yml"
-        config_path.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+        shipped = config_path.read_text(encoding="utf-8")
+        config_path.write_text(
+            re.sub(r"(?<=: )1[05]s$", interval, shipped, flags=re.MULTILINE), "utf-8"
+        )
+        for name, urls in targets.items():
+            hosts = [urlsplit(target).netloc or target for target in urls]
+            # JSON is YAML.
+            path = folder / "targets" / f"{name}.yml"
+            path.write_text(json.dumps([{"targets": hosts}]), encoding="utf-8")
         command = [
             program("prometheus"),
             f"--config.file={config_path}",
@@ -142,7 +166,27 @@ def prometheus(
         ]
         with _running(command, folder, f"{url}/-/ready", timeout) as (process, log):
             otlp = f"{url}/api/v1/otlp/v1/metrics"
-            yield Prometheus(url=url, otlp_metrics=otlp, process=process, log=log)
+            yield Prometheus(url=url, otlp_metrics=otlp, folder=folder, process=process, log=log)
+
+
+@contextmanager
+def alertmanager(config_path: Path, *, timeout: float = 30) -> Iterator[Alertmanager]:
+    """Run Alertmanager on a configuration beside which the files that it names stand."""
+    (port,) = free_ports(1)
+    url = f"http://{HOST}:{port}"
+    with tempfile.TemporaryDirectory(prefix="alertmanager-") as temporary:
+        folder = Path(temporary)
+        command = [
+            program("alertmanager"),
+            f"--config.file={config_path}",
+            f"--storage.path={folder / 'data'}",
+            f"--web.listen-address={HOST}:{port}",
+            # Alone, not one of a cluster.
+            "--cluster.listen-address=",
+        ]
+        running = _running(command, folder, f"{url}/-/ready", timeout, start=config_path.parent)
+        with running as (process, log):
+            yield Alertmanager(url=url, process=process, log=log)
 
 
 def query(prometheus_url: str, promql: str) -> list[tuple[dict[str, str], float]]:
@@ -214,12 +258,14 @@ def _running(
     ready: str,
     timeout: float,
     environment: Mapping[str, str] | None = None,
+    *,
+    start: Path | None = None,
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     log = folder / "log.txt"
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            cwd=folder,
+            cwd=start or folder,
             env={**os.environ, **(environment or {})},
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -257,15 +303,6 @@ def _last_lines(process: subprocess.Popen[bytes], log: Path, count: int = 20) ->
     state = "is running" if status is None else f"ended with status {status}"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
     return "\n".join((f"{process.args} {state}; its last lines:", *lines))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now; held until all are known, or one could come twice."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _get(url: str, timeout: float = 5) -> str:

@@ -90,7 +90,7 @@ def test_one_session_is_the_same_on_three_routes_and_as_counted(agents: int) -> 
     (port,) = free_ports(1)
     with (
         collector() as gateway,
-        prometheus([f"127.0.0.1:{port}", gateway.long_metrics]) as scraping,
+        prometheus([f"127.0.0.1:{port}"], [gateway]) as scraping,
         prometheus() as receiving,
     ):
         command = [sys.executable, "-m", "tests.stack.session", str(port)]
@@ -103,7 +103,7 @@ def test_one_session_is_the_same_on_three_routes_and_as_counted(agents: int) -> 
 
             def routes() -> tuple[Series, Series, Series]:
                 return (
-                    normalized(series(scraping.url, '{job="scraped",__name__=~"victor_.+"}')),
+                    normalized(series(scraping.url, '{job="victor",__name__=~"victor_.+"}')),
                     normalized(series(scraping.url, '{job="three",__name__=~"victor_.+"}')),
                     normalized(series(receiving.url, _OURS)),
                 )
@@ -139,7 +139,7 @@ def demo(*options: str) -> Any:
 
 
 def test_our_own_pipeline_pushes_to_the_collector() -> None:
-    with collector() as gateway, prometheus([gateway.long_metrics]) as scraping:
+    with collector() as gateway, prometheus(collectors=[gateway]) as scraping:
         expected = counted(demo(f"--otlp={gateway.otlp_http}"))
         wait_until(lambda: agrees(series(scraping.url, _OURS), expected))
 

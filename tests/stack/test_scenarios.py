@@ -12,7 +12,6 @@ import pytest
 from tests.processes import environment
 from tests.scenarios import SCENARIOS
 from tests.stack.processes import (
-    ROOT,
     Labels,
     collector,
     free_ports,
@@ -27,7 +26,6 @@ from victor_otel.spec import Kind
 
 pytestmark = pytest.mark.stack
 
-RULES = ROOT / "collector" / "prometheus" / "rules.yaml"
 GUIDE = [metric for metric in catalog.METRICS if metric.guide]
 
 
@@ -43,7 +41,7 @@ def test_all_scenarios_together_arrive_on_both_routes_as_counted() -> None:
     (port,) = free_ports(1)
     with (
         collector() as gateway,
-        prometheus([f"127.0.0.1:{port}", gateway.long_metrics], rules=RULES) as scraping,
+        prometheus([f"127.0.0.1:{port}"], [gateway]) as scraping,
         subprocess.Popen(
             [sys.executable, "-m", "tests.stack.scenarios", str(port), gateway.otlp_http],
             stdin=subprocess.PIPE,
@@ -59,7 +57,7 @@ def test_all_scenarios_together_arrive_on_both_routes_as_counted() -> None:
 
         def routes() -> tuple[Series, Series]:
             return (
-                normalized(series(scraping.url, '{job="scraped",__name__=~"victor_.+"}')),
+                normalized(series(scraping.url, '{job="victor",__name__=~"victor_.+"}')),
                 normalized(series(scraping.url, '{job="scenarios",__name__=~"victor_.+"}')),
             )
 

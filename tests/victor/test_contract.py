@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -50,30 +51,68 @@ def test_hook_resolves_and_is_of_the_kind_that_is_wrapped(target: str) -> None:
         assert not inspect.iscoroutinefunction(function)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_hook_binds_and_uninstrument_leaves_the_dictionary_as_it_was(target: str) -> None:
-    owner, _ = owner_and_name(target)
-    before = identities(owner)
-    on = instrumentation.activate()
-    assert on.health.hooks[target] == "bound"
-    assert identities(owner) != before
+@dataclass(frozen=True)
+class Look:
+    """What a target looks like from outside."""
+
+    owner: dict[str, int]
+    seen_as: dict[str, Any]
+
+    @classmethod
+    def at(cls, target: str) -> Look:
+        owner, name = owner_and_name(target)
+        function = getattr(owner, name)
+        seen_as = {
+            "signature": inspect.signature(function),
+            "coroutine": inspect.iscoroutinefunction(function),
+            "generator": inspect.isasyncgenfunction(function),
+            "method": inspect.ismethod(function),
+            "name": function.__qualname__,
+            "docstring": function.__doc__,
+        }
+        return cls(identities(owner), seen_as)
+
+
+@dataclass(frozen=True)
+class Switch:
+    """All targets before, during and after; binding the hooks for each alone takes a minute."""
+
+    before: dict[str, Look]
+    bound: dict[str, Look]
+    after: dict[str, Look]
+    states: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def switch() -> Switch:
+    looks: list[dict[str, Look]] = []
+
+    def look() -> None:
+        looks.append({target: Look.at(target) for target in TARGETS})
+
     instrumentation.deactivate()
-    assert identities(owner) == before
+    for target in TARGETS:
+        owner_and_name(target)  # what is imported changes what imports it
+    look()
+    states = dict(instrumentation.activate().health.hooks)
+    look()
+    instrumentation.deactivate()
+    look()
+    return Switch(*looks, states)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_wrapped_function_looks_like_the_original(target: str) -> None:
-    owner, name = owner_and_name(target)
-    plain = getattr(owner, name)
-    signature = inspect.signature(plain)
-    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.ismethod)
-    before = [kind(plain) for kind in kinds]
-    instrumentation.activate()
-    wrapped = getattr(owner, name)
-    assert inspect.signature(wrapped) == signature
-    assert [kind(wrapped) for kind in kinds] == before
-    assert wrapped.__qualname__ == plain.__qualname__
-    assert wrapped.__doc__ == plain.__doc__
+def test_hook_binds_and_uninstrument_leaves_the_dictionary_as_it_was(
+    switch: Switch, target: str
+) -> None:
+    assert switch.states[target] == "bound"
+    assert switch.bound[target].owner != switch.before[target].owner
+    assert switch.after[target].owner == switch.before[target].owner
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_wrapped_function_looks_like_the_original(switch: Switch, target: str) -> None:
+    assert switch.bound[target].seen_as == switch.before[target].seen_as
 
 
 def test_every_metric_is_fed_by_a_hook_a_reading_or_the_application() -> None:

@@ -53,16 +53,20 @@ async def one_turn(*, bus: bool = False, middleware: bool = False) -> list[str]:
                     if event.topic == "tool.end":
                         ended.set()
 
-                for family, handler in (
-                    ("tool", collector.handle_tool_event),
-                    ("agent", collector.handle_agent_event),
-                    ("error", collector.handle_error_event),
-                ):
-                    await made.event_bus.subscribe(f"{family}.*", handler)
-                    await made.event_bus.subscribe(f"{family}.*", note)
+                subscribed = [
+                    await made.event_bus.subscribe(f"{family}.*", each)
+                    for family, handler in (
+                        ("tool", collector.handle_tool_event),
+                        ("agent", collector.handle_agent_event),
+                        ("error", collector.handle_error_event),
+                    )
+                    for each in (handler, note)
+                ]
             await made.run("Greet.")
             if bus:
                 await asyncio.wait_for(ended.wait(), 10)
+                for handle in subscribed:  # the bus is that of the whole process
+                    await made.event_bus.unsubscribe(handle)
     return topics
 
 

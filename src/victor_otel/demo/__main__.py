@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -31,15 +31,19 @@ Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def main(
+    *,
     port: int = 9091,
     otlp: str = "",
     agents: int = 4,
     once: Annotated[bool, typer.Option("--once")] = False,
+    repeat: Annotated[bool, typer.Option("--repeat")] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Runs the demo; `victor_otel.cli` explains the options."""
     _configure(port, otlp)
     signal.signal(signal.SIGTERM, _leave)
+    if repeat:
+        _repeat(port, otlp, agents)
     scenario = Scenario(agents)
     with sandbox(), ScriptedModel(scenario.scripts) as model:
         victor_otel.start()
@@ -48,11 +52,7 @@ def main(
         where = f"pushed to {otlp}, and at {pipeline.endpoint}" if otlp else str(pipeline.endpoint)
 
         def session() -> None:
-            with (
-                Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-                contextlib.redirect_stdout(nowhere),
-            ):
-                asyncio.run(run_session(model.url, ledger, scenario))
+            _play(model, ledger, scenario)
 
         if once or as_json:
             session()
@@ -72,6 +72,27 @@ def main(
     if not delivered:
         print(f"victor-otel demo: {otlp} did not take the metrics", file=sys.stderr)
     raise typer.Exit(1 if problems or not delivered else 0)
+
+
+def _play(model: ScriptedModel, ledger: Ledger, scenario: Scenario) -> None:
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+    ):
+        asyncio.run(run_session(model.url, ledger, scenario))
+
+
+def _repeat(port: int, otlp: str, agents: int) -> NoReturn:
+    """Plays one session after the other, for whoever watches rates and alerts."""
+    with contextlib.suppress(KeyboardInterrupt), sandbox():
+        victor_otel.start()
+        where = otlp or _pipeline(port).endpoint
+        Console().print(f"Sessions are played until Ctrl-C; their numbers are at {where}")
+        while True:
+            scenario = Scenario(agents)
+            with ScriptedModel(scenario.scripts) as model:
+                _play(model, Ledger(model), scenario)
+    raise typer.Exit(0)
 
 
 def _leave(_signal: int, _frame: object) -> None:

@@ -1,0 +1,56 @@
+"""One stack for all tests that only look at it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.processes import environment
+from tests.stack import short_runs
+from tests.stack.paging import shipped
+from tests.stack.processes import (
+    Prometheus,
+    alertmanager,
+    collector,
+    free_ports,
+    prometheus,
+)
+
+
+@pytest.fixture(scope="session")
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Prometheus on the shipped files, with Alertmanager, after every scenario was played.
+
+    Their process is scraped, and pushes through a Collector besides, as some short-lived runs do.
+    The Collector has a backend: another one.
+    """
+    (port,) = free_ports(1)
+    folder = tmp_path_factory.mktemp("alertmanager")
+    with (
+        collector() as backend,
+        collector(
+            environment={
+                "VICTOR_COLLECTOR_BACKEND": "otlp_http",
+                "VICTOR_COLLECTOR_BACKEND_HTTP": backend.otlp_http,
+            }
+        ) as gateway,
+        alertmanager(shipped(folder)) as alerting,
+        prometheus([f"127.0.0.1:{port}"], [gateway], alertmanagers=[alerting.url]) as monitoring,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.stack.scenarios", str(port), gateway.otlp_http],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment(),
+        ) as session,
+    ):
+        short_runs.play(gateway.otlp_http, 20)
+        assert session.stdout is not None
+        assert json.loads(session.stdout.readline())["problems"] == {}
+        yield monitoring
+        session.communicate("", timeout=60)

@@ -1,0 +1,520 @@
+"""The shipped Collector: its switches, who may push to it, what it says about itself."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import ssl
+import subprocess
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import grpc
+import httpx
+import psutil
+import pytest
+import trustme
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
+
+from tests.processes import run
+from tests.stack.processes import (
+    COLLECTOR_CONFIG,
+    HOST,
+    SHIPPED,
+    Collector,
+    Labels,
+    collector,
+    exposition,
+    free_ports,
+    program,
+    wait_until,
+)
+
+pytestmark = pytest.mark.stack
+
+TLS, TOKEN, AGENT, GATEWAY = (SHIPPED / f"{n}.yaml" for n in ("tls", "token", "agent", "gateway"))
+NAME = "pushed"
+
+
+def points(count: int = 1, *, lifetime: str = "long", padding: int = 0) -> bytes:
+    """A push of as many counters, each 1; `padding` makes every one of them larger."""
+    request = ExportMetricsServiceRequest()
+    resource = request.resource_metrics.add()
+    resource.resource.attributes.extend(
+        [
+            _pair("service.name", "victor"),
+            _pair("service.instance.id", "one"),
+            _pair("victor.process.lifetime", lifetime),
+        ]
+    )
+    total = resource.scope_metrics.add().metrics.add(name=NAME).sum
+    total.is_monotonic = True
+    total.aggregation_temporality = (
+        AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+        if lifetime == "short"
+        else AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+    )
+    for number in range(count):
+        point = total.data_points.add(as_int=1, time_unix_nano=1 + number)
+        point.attributes.extend([_pair("number", str(number)), _pair("padding", "x" * padding)])
+    return request.SerializeToString()
+
+
+def _pair(key: str, value: str) -> KeyValue:
+    return KeyValue(key=key, value=AnyValue(string_value=value))
+
+
+def post(url: str, body: bytes, token: str | None = None, tls: ssl.SSLContext | bool = True) -> int:
+    """The status that a push by HTTP gets."""
+    headers = {"content-type": "application/x-protobuf"}
+    if token is not None:
+        headers["authorization"] = f"Bearer {token}"
+    with httpx.Client(trust_env=False, verify=tls, timeout=10) as client:
+        return client.post(f"{url}/v1/metrics", content=body, headers=headers).status_code
+
+
+def call(
+    url: str,
+    body: bytes,
+    token: str | None = None,
+    credentials: grpc.ChannelCredentials | None = None,
+) -> grpc.StatusCode:
+    """The status that a push by gRPC gets."""
+    target = url.partition("://")[2]
+    channel = (
+        grpc.secure_channel(target, credentials) if credentials else grpc.insecure_channel(target)
+    )
+    metadata = [] if token is None else [("authorization", f"Bearer {token}")]
+    with channel:
+        stub: Any = MetricsServiceStub(channel)
+        request = ExportMetricsServiceRequest.FromString(body)
+        return stub.Export.future(request, metadata=metadata, timeout=10).code()
+
+
+def arrived(gateway: Collector) -> float:
+    """How many points the Collector has let in."""
+    return sum(own(gateway, "otelcol_receiver_accepted_metric_points").values())
+
+
+def own(gateway: Collector, name: str) -> dict[Labels, float]:
+    """The samples of one of the Collector's own metrics, by their labels.
+
+    Read here, since the client library's parser puts the missing _total to every counter.
+    """
+    page = httpx.get(gateway.telemetry, trust_env=False).text
+    samples = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", page, re.MULTILINE)
+    return {
+        frozenset(re.findall(r'(\w+)="(.*?)"', pairs)): float(value) for pairs, value in samples
+    }
+
+
+# --- What is documented is valid ---------------------------------------------------------------
+
+
+def combinations() -> Iterator[tuple[str, ...]]:
+    for role in ((), ("agent",), ("gateway",)):
+        for switches in ((), ("tls",), ("token",), ("tls", "token"), ("token", "tls")):
+            yield ("config", *role, *switches)
+
+
+def validate(*names: str, **variables: str) -> str:
+    """What `validate` complains about, '' if nothing."""
+    command = [program("collector"), "validate", *(f"--config={SHIPPED / n}.yaml" for n in names)]
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode == 0) == (not done.stderr)
+    return done.stderr
+
+
+SET = {
+    "VICTOR_COLLECTOR_TLS_CERT": "/etc/victor/tls.crt",
+    "VICTOR_COLLECTOR_TLS_KEY": "/etc/victor/tls.key",
+    "VICTOR_COLLECTOR_TOKEN_FILE": "/run/secrets/victor-token",
+    "VICTOR_COLLECTOR_GATEWAYS": "{static: {hostnames: [gateway-0:4317, gateway-1:4317]}}",
+}
+
+
+@pytest.mark.parametrize("names", combinations(), ids="+".join)
+def test_every_combination_of_files_is_valid(names: Sequence[str]) -> None:
+    assert validate(*names, **SET) == ""
+
+
+@pytest.mark.parametrize("names", [("config",), ("config", "gateway", "tls", "token")])
+@pytest.mark.parametrize("backend", ["otlp_http", "otlp_grpc"])
+def test_every_backend_is_valid(names: Sequence[str], backend: str) -> None:
+    assert validate(*names, VICTOR_COLLECTOR_BACKEND=backend, **SET) == ""
+
+
+def test_readme_names_no_other_combinations() -> None:
+    readme = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^.*--config .*$", readme, re.MULTILINE)
+    found = {tuple(re.findall(r"--config collector/(\w+)\.yaml", line)) for line in commands}
+    assert found <= set(combinations())
+    assert {name for names in found for name in names} == set(
+        itertools.chain.from_iterable(combinations())
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (("config", "tls"), "must include both certificate and key"),
+        (("config", "token"), "no bearer token provided"),
+        (("config", "agent"), "no resolvers specified"),
+    ],
+)
+def test_what_must_be_set_is_missed(names: Sequence[str], complaint: str) -> None:
+    assert complaint in validate(*names)
+
+
+# --- Who may push ------------------------------------------------------------------------------
+
+
+def test_without_switches_it_listens_on_loopback_alone() -> None:
+    with collector() as gateway:
+        listening = {
+            connection.laddr
+            for connection in psutil.Process(gateway.process.pid).net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert {address.ip for address in listening} == {HOST}
+        urls = (
+            gateway.otlp_grpc,
+            gateway.otlp_http,
+            gateway.long_metrics,
+            gateway.short_metrics,
+            gateway.telemetry,
+            gateway.health,
+        )
+        assert {address.port for address in listening} == {httpx.URL(url).port for url in urls}
+
+
+def test_a_token_is_asked_for_on_both_protocols(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("right\n")
+    variables = {"VICTOR_COLLECTOR_TOKEN_FILE": str(secret)}
+    with collector(COLLECTOR_CONFIG, TOKEN, environment=variables) as gateway:
+        for token in (None, "wrong", "rightly"):
+            assert post(gateway.otlp_http, points(), token) == 401
+        for token in (None, "wrong"):
+            status = call(gateway.otlp_grpc, points(), token)
+            assert status is grpc.StatusCode.UNAUTHENTICATED
+        assert exposition(gateway.long_metrics) == {}
+
+        assert post(gateway.otlp_http, points(), "right") == 200
+        assert call(gateway.otlp_grpc, points(), "right") is grpc.StatusCode.OK
+        assert arrived(gateway) == 2
+
+
+def test_tokens_change_without_a_restart(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("old\n")
+    variables = {"VICTOR_COLLECTOR_TOKEN_FILE": str(secret)}
+    with collector(COLLECTOR_CONFIG, TOKEN, environment=variables) as gateway:
+
+        def statuses() -> list[int]:
+            return [post(gateway.otlp_http, points(), token) for token in ("old", "new")]
+
+        assert statuses() == [200, 401]
+        for content, expected in (("old\nnew\n", [200, 200]), ("new\n", [401, 200])):
+            # Renamed into place, as whoever manages secrets does.
+            changed = tmp_path / "changed"
+            changed.write_text(content)
+            changed.rename(secret)
+            wait_until(lambda expected=expected: statuses() == expected)
+
+
+def test_a_missing_or_empty_file_of_tokens_lets_nobody_in(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    variables = {"VICTOR_COLLECTOR_TOKEN_FILE": str(secret)}
+    for create in (lambda: None, secret.touch):
+        create()
+        with (
+            pytest.raises(RuntimeError, match="died before it was ready") as raised,
+            collector(COLLECTOR_CONFIG, TOKEN, environment=variables),
+        ):
+            pass
+        assert "failed to start extensions" in raised.value.__notes__[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificates:
+    """Files of an authority, of the Collector's certificate and of a client's."""
+
+    ca: Path
+    cert: Path
+    key: Path
+    client_cert: Path
+    client_key: Path
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {
+            "VICTOR_COLLECTOR_TLS_CERT": str(self.cert),
+            "VICTOR_COLLECTOR_TLS_KEY": str(self.key),
+        }
+
+    def trusting(self, *, client: bool = False) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.ca))
+        if client:
+            context.load_cert_chain(self.client_cert, self.client_key)
+        return context
+
+    def credentials(self, *, client: bool = False) -> grpc.ChannelCredentials:
+        chain = (self.client_key.read_bytes(), self.client_cert.read_bytes()) if client else ()
+        return grpc.ssl_channel_credentials(self.ca.read_bytes(), *chain)
+
+
+def issue(folder: Path) -> Certificates:
+    folder.mkdir()
+    files = {name: folder / name for name in Certificates.__dataclass_fields__}
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(files["ca"]))
+    for issued, cert, key in (
+        (authority.issue_cert(HOST), "cert", "key"),
+        (authority.issue_cert("victor"), "client_cert", "client_key"),
+    ):
+        issued.cert_chain_pems[0].write_to_path(str(files[cert]))
+        issued.private_key_pem.write_to_path(str(files[key]))
+    return Certificates(**files)
+
+
+def secure(url: str) -> str:
+    return url.replace("http://", "https://")
+
+
+def test_tls_is_all_that_both_protocols_speak(tmp_path: Path) -> None:
+    ours, others = issue(tmp_path / "ours"), issue(tmp_path / "others")
+    with collector(COLLECTOR_CONFIG, TLS, environment=ours.variables) as gateway:
+        assert post(gateway.otlp_http, points()) == 400
+        assert call(gateway.otlp_grpc, points()) is grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            post(secure(gateway.otlp_http), points(), tls=others.trusting())
+        status = call(gateway.otlp_grpc, points(), credentials=others.credentials())
+        assert status is grpc.StatusCode.UNAVAILABLE
+        assert exposition(gateway.long_metrics) == {}
+
+        assert post(secure(gateway.otlp_http), points(), tls=ours.trusting()) == 200
+        status = call(gateway.otlp_grpc, points(), credentials=ours.credentials())
+        assert status is grpc.StatusCode.OK
+        assert arrived(gateway) == 2
+
+
+def test_clients_without_a_certificate_are_turned_away_where_one_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    ours = issue(tmp_path / "ours")
+    variables = {**ours.variables, "VICTOR_COLLECTOR_TLS_CLIENT_CA": str(ours.ca)}
+    with collector(COLLECTOR_CONFIG, TLS, environment=variables) as gateway:
+        with pytest.raises(httpx.TransportError):
+            post(secure(gateway.otlp_http), points(), tls=ours.trusting())
+        status = call(gateway.otlp_grpc, points(), credentials=ours.credentials())
+        assert status is grpc.StatusCode.UNAVAILABLE
+        assert exposition(gateway.long_metrics) == {}
+
+        assert post(secure(gateway.otlp_http), points(), tls=ours.trusting(client=True)) == 200
+        status = call(gateway.otlp_grpc, points(), credentials=ours.credentials(client=True))
+        assert status is grpc.StatusCode.OK
+
+
+VICTOR = f"""
+    import victor_otel
+    from victor_otel import custom
+    victor_otel.start()
+    custom.counter("{NAME}", "Pushed").add(3)
+"""
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_our_own_pipeline_pushes_with_tls_and_token(protocol: str, tmp_path: Path) -> None:
+    ours = issue(tmp_path / "ours")
+    secret = tmp_path / "token"
+    secret.write_text("right\n")
+    variables = {**ours.variables, "VICTOR_COLLECTOR_TOKEN_FILE": str(secret)}
+    with collector(COLLECTOR_CONFIG, TLS, TOKEN, environment=variables) as gateway:
+        run(
+            VICTOR,
+            OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+            OTEL_EXPORTER_OTLP_ENDPOINT=secure(
+                gateway.otlp_grpc if protocol == "grpc" else gateway.otlp_http
+            ),
+            OTEL_EXPORTER_OTLP_CERTIFICATE=str(ours.ca),
+            # They win over it, by HTTP.
+            REQUESTS_CA_BUNDLE="",
+            CURL_CA_BUNDLE="",
+            OTEL_EXPORTER_OTLP_HEADERS="Authorization=Bearer%20right",
+            VICTOR_OTEL_EXIT_TIMEOUT="10",
+        )
+
+        def shown() -> list[float]:
+            found = exposition(gateway.long_metrics)
+            return [value for (name, _), value in found.items() if name == f"{NAME}_total"]
+
+        assert wait_until(shown) == [3]
+
+
+@pytest.mark.parametrize("megabytes", [5, 15])
+def test_a_large_push_is_taken_by_grpc_as_by_http(megabytes: int) -> None:
+    body = points(100, padding=megabytes * 10_000)
+    with collector() as gateway:
+        assert post(gateway.otlp_http, body) == 200
+        assert call(gateway.otlp_grpc, body) is grpc.StatusCode.OK
+
+
+# --- Where it sends to -------------------------------------------------------------------------
+
+
+@dataclass
+class Backend:
+    """An OTLP endpoint that answers every push with `status`."""
+
+    url: str = ""
+    status: int = 200
+    authorizations: list[str | None] = field(default_factory=list[str | None])
+
+
+@contextmanager
+def backend(status: int = 200) -> Generator[Backend]:
+    answering = Backend(status=status)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            answering.authorizations.append(self.headers.get("authorization"))
+            self.send_response(answering.status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer((HOST, 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        answering.url = f"http://{HOST}:{server.server_port}"
+        try:
+            yield answering
+        finally:
+            server.shutdown()
+
+
+def sending_to(url: str, **variables: str) -> dict[str, str]:
+    return {
+        "VICTOR_COLLECTOR_BACKEND": "otlp_http",
+        "VICTOR_COLLECTOR_BACKEND_HTTP": url,
+        **variables,
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "logged"), [(200, "ready"), (400, "Dropping data"), (503, "Will retry")]
+)
+def test_headers_for_the_backend_come_from_a_file_and_are_in_no_log(
+    status: int, logged: str, tmp_path: Path
+) -> None:
+    secret = tmp_path / "headers"
+    secret.write_text("Authorization: Bearer s3cr3t\n")
+    headers = "${file:" + str(secret) + "}"
+    with backend(status) as answering:
+        variables = sending_to(answering.url, VICTOR_COLLECTOR_BACKEND_HEADERS=headers)
+        with collector(environment=variables) as gateway:
+            assert post(gateway.otlp_http, points()) == 200
+            wait_until(lambda: answering.authorizations and logged in gateway.log.read_text())
+            assert "s3cr3t" not in gateway.log.read_text()
+    assert set(answering.authorizations) == {"Bearer s3cr3t"}
+
+
+# --- What it says about itself -----------------------------------------------------------------
+
+
+def labels(**pairs: str) -> Labels:
+    return frozenset(pairs.items())
+
+
+OTLP = {"receiver": "otlp", "transport": "http"}
+
+
+def test_its_own_numbers_count_what_comes_in() -> None:
+    with collector() as gateway:
+        assert own(gateway, "otelcol_deltatocumulative_streams_tracked") == {labels(): 0}
+        assert own(gateway, "otelcol_deltatocumulative_streams_limit") == {labels(): 50_000}
+        assert post(gateway.otlp_http, points(2)) == 200
+        assert post(gateway.otlp_http, points(3, lifetime="short")) == 200
+
+        wait_until(lambda: own(gateway, "otelcol_deltatocumulative_datapoints") == {labels(): 3})
+        for name, expected in {
+            "otelcol_receiver_accepted_metric_points": {labels(**OTLP): 5},
+            "otelcol_receiver_refused_metric_points": {labels(**OTLP): 0},
+            "otelcol_processor_refused_metric_points": {},
+            "otelcol_exporter_queue_size": {},
+            "otelcol_exporter_send_failed_metric_points": {},
+            "otelcol_exporter_enqueue_failed_metric_points": {},
+            "otelcol_deltatocumulative_streams_tracked": {labels(): 3},
+        }.items():
+            assert own(gateway, name) == expected, name
+
+
+def test_its_own_numbers_count_what_it_has_no_memory_for() -> None:
+    limits = ("limit_mib=20", "spike_limit_mib=19")
+    settings = [f"processors::memory_limiter::{limit}" for limit in limits]
+    with collector(settings=settings) as gateway:
+        # It looks once a second.
+        wait_until(lambda: post(gateway.otlp_http, points()) == 503)
+        assert own(gateway, "otelcol_receiver_refused_metric_points") == {labels(**OTLP): 1}
+        assert own(gateway, "otelcol_processor_refused_metric_points") == {
+            labels(processor="memory_limiter"): 1
+        }
+
+
+def test_its_own_numbers_count_streams_that_are_too_many() -> None:
+    with collector(settings=["processors::deltatocumulative/short::max_streams=2"]) as gateway:
+        assert post(gateway.otlp_http, points(5, lifetime="short")) == 200
+        expected = {labels(): 2, labels(error="limit"): 3}
+        wait_until(lambda: own(gateway, "otelcol_deltatocumulative_datapoints") == expected)
+        assert own(gateway, "otelcol_deltatocumulative_streams_tracked") == {labels(): 2}
+
+
+def by_exporter(found: Mapping[Labels, float]) -> dict[str, float]:
+    return {dict(pairs)["exporter"]: value for pairs, value in found.items()}
+
+
+def test_its_own_numbers_count_what_waits_for_the_backend_and_what_finds_no_room() -> None:
+    (nobody,) = free_ports(1)
+    with collector(
+        environment=sending_to(f"http://{HOST}:{nobody}"),
+        settings=["exporters::otlp_http::sending_queue::queue_size=2"],
+    ) as gateway:
+        for size, lost in ((1, {}), (2, {}), (2, {"otlp_http": 1}), (2, {"otlp_http": 2})):
+            assert post(gateway.otlp_http, points()) == 200
+
+            def state() -> tuple[dict[str, float], dict[str, float]]:
+                return (
+                    by_exporter(own(gateway, "otelcol_exporter_queue_size")),
+                    by_exporter(own(gateway, "otelcol_exporter_enqueue_failed_metric_points")),
+                )
+
+            wait_until(lambda size=size, lost=lost: state() == ({"otlp_http": size}, lost))
+        capacity = by_exporter(own(gateway, "otelcol_exporter_queue_capacity"))
+        assert capacity == {"otlp_http": 2}
+
+
+def test_its_own_numbers_count_what_the_backend_refuses_for_good() -> None:
+    with backend(400) as answering, collector(environment=sending_to(answering.url)) as gateway:
+        assert post(gateway.otlp_http, points(4)) == 200
+        wait_until(
+            lambda: (
+                by_exporter(own(gateway, "otelcol_exporter_send_failed_metric_points"))
+                == {"otlp_http": 4}
+            )
+        )

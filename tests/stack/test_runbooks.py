@@ -1,0 +1,71 @@
+"""Every query of every runbook runs as it is written, on a Prometheus that has seen real work.
+
+It must show something there. What shows nothing while all is well is asked again without its
+thresholds and exceptions, for the whole time of the test instead of now or last week.
+"""
+
+from __future__ import annotations
+
+import re
+
+import promql_parser
+import pytest
+
+from tests.rules import RULES, RUNBOOKS, Alert, queries
+from tests.stack.processes import Prometheus, query
+
+# Whichever test looks at the stack first waits until every scenario was played.
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.timeout(900),
+]
+
+# What shows nothing here, by a part of the query, and why.
+NOTHING = {
+    "topk(10, victor_queue_depth)": "queues lived for less than a scrape",
+    "otelcol_exporter_send_failed_metric_points": "the backend refused nothing",
+    "otelcol_exporter_enqueue_failed_metric_points": "no queue was full",
+    "victor_otel_endpoint_up": "the pipeline is the test's, not victor-otel's own",
+    "victor_otel_errors_total": "the instrumentation made no error",
+    "victor_otel_labels_capped_total": "no bound was reached",
+}
+
+_RECORDED = {rule.name: rule.expr for rule in RULES if not isinstance(rule, Alert)}
+_FILTERS = {"==", "!=", "<", "<=", ">", ">=", "unless"}
+
+
+def relaxed(promql: str) -> str:
+    """What a query looks at, whatever its value was at any moment since the stack started.
+
+    Where it reads what a rule records, it is what the rule looks at: in a window in which nothing
+    grew, that rule has no series.
+    """
+    text, before = promql, ""
+    while text != before:
+        before = text
+        text = re.sub(r"\boffset \w+", "", text)
+        for name, expr in _RECORDED.items():
+            text = re.sub(rf"(?<![\w:]){name}(?![\w:\[{{])", lambda _, expr=expr: f"({expr})", text)
+    expr = promql_parser.transform(promql_parser.parse(text), None, _unfiltered)
+    return f"last_over_time(({expr.prettify()})[30m:10s])"
+
+
+def _unfiltered(node: promql_parser.Expr) -> promql_parser.Expr | None:
+    filters = isinstance(node, promql_parser.BinaryExpr) and str(node.op) in _FILTERS
+    return node.lhs if filters else None
+
+
+def test_each_query_of_each_runbook_runs_and_shows_what_it_looks_for(
+    monitored: Prometheus,
+) -> None:
+    empty: set[tuple[str, str]] = set()
+    for path in sorted(RUNBOOKS.glob("*.md")):
+        for promql in queries(path.read_text(encoding="utf-8")):
+            try:
+                shown = query(monitored.url, promql) or query(monitored.url, relaxed(promql))
+            except (OSError, ValueError) as error:
+                error.add_note(f"{path.name}: {promql}")
+                raise
+            if not shown:
+                empty.add((path.name, promql))
+    assert {one for one in empty if not any(part in one[1] for part in NOTHING)} == set()

@@ -1,0 +1,199 @@
+"""The Collector's files agree with each other, with their README and with the contrib build."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.processes import ROOT
+
+COLLECTOR = ROOT / "collector"
+CONFIGURATIONS = ("config", "tls", "token", "agent", "gateway")
+KINDS = ("receivers", "processors", "connectors", "exporters", "extensions")
+# Modules that are not called by the name of the component and of its kind.
+MODULES = {
+    ("exporters", "otlp_grpc"): "otlpexporter",
+    ("extensions", "file_storage"): "filestorage",
+}
+# --config takes a file, ${env:...} a variable, and --set yaml.
+PROVIDERS = {"envprovider", "fileprovider", "yamlprovider"}
+HOST = "${env:VICTOR_COLLECTOR_HOST:-127.0.0.1}"
+PORT = r"\$\{env:VICTOR_COLLECTOR_\w+_PORT:-\d+\}"
+
+
+def load(name: str) -> dict[str, Any]:
+    return yaml.safe_load((COLLECTOR / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def builder() -> dict[str, Any]:
+    return load("builder")
+
+
+def modules(kind: str) -> dict[str, str]:
+    """Versions of the modules of one kind in builder.yaml."""
+    return dict(entry["gomod"].split() for entry in builder()[kind])
+
+
+def module(kind: str, component: str) -> str:
+    """The last part of the path of the module that a component such as batch/short is in."""
+    type_ = component.partition("/")[0]
+    return MODULES.get((kind, type_), type_.replace("_", "") + kind.removesuffix("s"))
+
+
+def last(paths: Mapping[str, str]) -> list[str]:
+    return sorted(path.rpartition("/")[2] for path in paths)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_builder_has_exactly_the_components_of_the_configurations(kind: str) -> None:
+    used = {module(kind, name) for each in CONFIGURATIONS for name in load(each).get(kind, ())}
+    assert last(modules(kind)) == sorted(used)
+
+
+def test_builder_has_exactly_the_providers_that_are_used() -> None:
+    assert last(modules("providers")) == sorted(PROVIDERS)
+    schemes = {
+        scheme
+        for each in CONFIGURATIONS
+        for scheme in re.findall(r"\$\{(\w+):", (COLLECTOR / f"{each}.yaml").read_text())
+    }
+    assert schemes == {"env"}
+
+
+def test_builder_knows_no_other_kinds() -> None:
+    assert set(builder()) == {"dist", *KINDS, "providers"}
+
+
+def test_every_component_is_of_the_pinned_version() -> None:
+    version = builder()["dist"]["version"]
+    assert {v for kind in KINDS for v in modules(kind).values()} == {f"v{version}"}
+    assert len(set(modules("providers").values())) == 1
+
+
+def test_the_contrib_distribution_has_every_component() -> None:
+    source, *contrib = (COLLECTOR / "contrib-components.txt").read_text().splitlines()
+    assert f"release {builder()['dist']['version']}:" in source
+    assert contrib == sorted(contrib)
+    ours = {path for kind in (*KINDS, "providers") for path in modules(kind)}
+    assert ours - set(contrib) == set()
+
+
+def processors(*names: str, pipeline: str) -> list[str]:
+    """Those of a pipeline under merged configurations, where the last list replaces all others."""
+    found: list[str] = []
+    for name in names:
+        pipelines = load(name)["service"]["pipelines"]
+        found = pipelines.get(pipeline, {}).get("processors", found)
+    return found
+
+
+def test_agent_and_gateway_change_of_the_pipelines_only_what_they_are_there_for() -> None:
+    alone = processors("config", pipeline="metrics/short")
+    assert processors("config", "gateway", pipeline="metrics/short") == [
+        *alone,
+        "transform/gateway",
+    ]
+    assert processors("config", "agent", pipeline="metrics/short") == [
+        *alone[: alone.index("deltatocumulative/short")],
+    ]
+    for other in ("agent", "gateway"):
+        for pipeline in ("metrics/in", "metrics/long"):
+            assert processors("config", other, pipeline=pipeline) == processors(
+                "config", pipeline=pipeline
+            )
+
+
+def kept(name: str) -> set[str]:
+    keep, *_ = load(name)["processors"]["transform/short"]["metric_statements"]
+    assert keep.startswith("keep_keys(resource.attributes, [")
+    return set(re.findall(r'"([\w.]+)"', keep))
+
+
+def test_agent_keeps_of_a_short_lived_process_what_the_gateway_keeps_and_its_mark() -> None:
+    table = load("config")["connectors"]["routing"]["table"]
+    (mark,) = re.findall(r'attributes\["([\w.]+)"\]', table[0]["condition"])
+    assert kept("agent") == kept("config") | {mark}
+
+
+def test_token_adds_one_extension_to_those_of_config() -> None:
+    alone = load("config")["service"]["extensions"]
+    assert load("token")["service"]["extensions"] == [*alone, "bearertokenauth"]
+    assert all("extensions" not in load(name)["service"] for name in ("agent", "gateway"))
+
+
+def listeners(configuration: Mapping[str, Any]) -> Iterator[str]:
+    """Every address on which a configuration would listen."""
+    for each in configuration.get("receivers", {}).values():
+        yield from (p["endpoint"] for p in each["protocols"].values() if "endpoint" in p)
+    for group, type_ in (("exporters", "prometheus"), ("extensions", "health_check")):
+        for name, each in configuration.get(group, {}).items():
+            if name.partition("/")[0] == type_ and "endpoint" in each:
+                yield each["endpoint"]
+    telemetry = configuration.get("service", {}).get("telemetry", {})
+    for reader in telemetry.get("metrics", {}).get("readers", ()):
+        pull = reader["pull"]["exporter"]["prometheus"]
+        yield f"{pull['host']}:{pull['port']}"
+
+
+def test_everything_listens_on_the_one_host_that_is_loopback_by_default() -> None:
+    found = [address for name in CONFIGURATIONS for address in listeners(load(name))]
+    # OTLP twice, both pages of Victor's numbers, the Collector's own, and its health.
+    assert len(set(found)) == len(found) == 6
+    assert all(re.fullmatch(re.escape(HOST) + ":" + PORT, address) for address in found)
+
+
+def settings() -> dict[str, str]:
+    """Each ${env:NAME:-default} of the configurations, with its default ('' for none)."""
+    found: dict[str, set[str]] = {}
+    pattern = re.compile(r"\$\{env:(VICTOR_\w+)(?::-((?:\$\{[^}]*\}|[^}])*))?\}")
+    for name in CONFIGURATIONS:
+        text = (COLLECTOR / f"{name}.yaml").read_text(encoding="utf-8")
+        text = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
+        for variable, default in pattern.findall(text):
+            found.setdefault(variable, set()).add(default)
+    ambiguous = {variable for variable, defaults in found.items() if len(defaults) > 1}
+    assert ambiguous == set()
+    return {variable: defaults.pop() for variable, defaults in found.items()}
+
+
+def test_readme_has_every_setting_with_its_default() -> None:
+    readme = (COLLECTOR / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(VICTOR_COLLECTOR_\w+)` \| ([^|]*) \| \S", readme, re.MULTILINE)
+    assert len(rows) == len(dict(rows))
+    written = {name: "" if default == "-" else default.strip("`") for name, default in rows}
+    in_words = {"the host's name": "${env:HOSTNAME}"}
+    assert {name: in_words.get(value, value) for name, value in written.items()} == settings()
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """Every file that people start Victor by."""
+    suffixes = {".md", ".yaml", ".yml", ".env", ".sh"}
+    for top in ROOT.glob("[!.]*"):
+        if top.name != "tests":
+            for path in (top, *top.rglob("*")):
+                if path.suffix in suffixes:
+                    yield path, path.read_text(encoding="utf-8")
+
+
+def milliseconds(duration: str) -> int:
+    assert duration.endswith("s")
+    return int(duration.removesuffix("s")) * 1000
+
+
+def test_a_series_expires_after_two_of_the_export_intervals_that_we_ship() -> None:
+    set_to = re.compile(r"OTEL_METRIC_EXPORT_INTERVAL\"?(?:=|: )\"?(\d+)")
+    wanted = re.compile(r"OTEL_METRIC_EXPORT_INTERVAL.*our Collector wants (\d+)")
+    found = {
+        path.relative_to(ROOT): {int(n) for n in (*set_to.findall(text), *wanted.findall(text))}
+        for path, text in texts()
+    }
+    assert found[Path("README.md")]
+    assert found[Path("collector/README.md")]
+    (interval,) = set[int]().union(*found.values())
+    expiry = load("config")["exporters"]["prometheus/long"]["metric_expiration"]
+    assert milliseconds(expiry) == 2 * interval

@@ -1,0 +1,257 @@
+"""Every alert has what a person needs at three in the morning, and was seen to be right."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import Counter, defaultdict
+from itertools import pairwise
+from pathlib import Path
+
+import promql_parser
+import pytest
+import yaml
+
+from tests.rules import (
+    ALERTS,
+    CASES,
+    PROMETHEUS,
+    ROOT,
+    RULES,
+    RUNBOOK_BASE,
+    RUNBOOKS,
+    SEVERITIES,
+    Alert,
+    Case,
+    Rule,
+    parsed,
+    queries,
+    selected,
+    sources,
+)
+from victor_otel import catalog
+from victor_otel.spec import Kind
+
+_ALERTMANAGER = ROOT / "collector" / "alertmanager" / "alertmanager.yml"
+INHIBITION = yaml.safe_load(_ALERTMANAGER.read_text(encoding="utf-8"))["inhibit_rules"][0]
+BY_NAME = {alert.name: alert for alert in ALERTS}
+
+each_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+each_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+
+
+# What an alert says
+
+
+@each_alert
+def test_an_alert_says_whom_it_concerns_and_what_it_means(alert: Alert) -> None:
+    assert re.fullmatch(r"([A-Z]+[a-z0-9]+)+", alert.name)
+    assert alert.group.startswith("victor-")
+    assert set(alert.labels) == {"severity", "topic"}
+    assert alert.severity in SEVERITIES
+    assert (alert.severity == "none") == (alert.name == "Watchdog")
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", alert.labels["topic"])
+    assert set(alert.annotations) == {"summary", "description", "runbook_url"}
+    assert alert.annotations["runbook_url"] == f"{RUNBOOK_BASE}/{alert.name}.md"
+    summary, description = alert.annotations["summary"], alert.annotations["description"]
+    assert summary
+    assert "\n" not in summary
+    assert not summary.endswith(".")
+    assert description.endswith(".")
+
+
+def test_no_name_is_given_twice() -> None:
+    assert [name for name, count in Counter(rule.name for rule in RULES).items() if count > 1] == []
+
+
+# Runbooks
+
+HEADINGS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+
+
+def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(BY_NAME)
+
+
+@each_alert
+def test_a_runbook_has_the_four_headings_and_queries_to_run(alert: Alert) -> None:
+    text = alert.runbook.read_text(encoding="utf-8")
+    assert text.startswith(f"# {alert.name}\n")
+    parts = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)
+    assert parts[1::2] == HEADINGS
+    assert all(part.strip() for part in parts[2::2])
+    diagnosis = parts[2::2][HEADINGS.index("Diagnosis")]
+    assert queries(diagnosis)
+    # All can be checked: none is indented out of sight, left open or in another language.
+    assert text.count("```promql") == len(queries(text))
+    for query in queries(text):
+        promql_parser.parse(query)
+
+
+def test_the_line_in_the_readme_gives_all_alerts_runbooks_of_ones_own(tmp_path: Path) -> None:
+    shutil.copytree(PROMETHEUS, tmp_path, dirs_exist_ok=True)
+    readme = (PROMETHEUS / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Your own runbooks")[2]
+    command = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)[0]
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True)
+    for folder, links in (("rules", len(ALERTS)), ("tests", 1)):
+        text = "".join(
+            path.read_text(encoding="utf-8") for path in (tmp_path / folder).glob("*.yml")
+        )
+        assert RUNBOOK_BASE not in text
+        assert text.count("https://wiki.example.org/victor/") >= links
+
+
+# promtool
+
+
+def cases(alert: Alert) -> dict[tuple[str, int], list[Case]]:
+    """What promtool checks of an alert, by test and in order; not at 0, before any data."""
+    stories: dict[tuple[str, int], list[Case]] = defaultdict(list)
+    for case in sorted(CASES, key=lambda case: case.seconds):
+        if case.alert == alert.name and case.seconds:
+            stories[case.story].append(case)
+    return stories
+
+
+@each_alert
+def test_an_alert_was_seen_silent_firing_and_resolved(alert: Alert) -> None:
+    stories = [
+        [{tuple(sorted(one["exp_labels"].items())) for one in case.expected} for case in story]
+        for story in cases(alert).values()
+    ]
+    assert any(any(story) for story in stories), "never fires"
+    if alert.name == "Watchdog":
+        return  # it always does
+    assert any(not all(story) for story in stories), "never silent"
+    assert any(before - after for story in stories for before, after in pairwise(story)), (
+        "never resolved"
+    )
+
+
+def test_promtool_checks_no_alert_that_is_not_there() -> None:
+    assert {case.alert for case in CASES} - set(BY_NAME) == set()
+
+
+EQUAL = frozenset(INHIBITION["equal"])
+
+
+def dimensions(alert: Alert) -> set[frozenset[str]]:
+    """Which of the labels that inhibition compares it has, as promtool saw it."""
+    return {
+        frozenset(one["exp_labels"]) & EQUAL
+        for case in CASES
+        if case.alert == alert.name
+        for one in case.expected
+    }
+
+
+def test_a_warning_has_the_labels_by_which_its_critical_silences_it() -> None:
+    for warning in ALERTS:
+        criticals = [
+            one
+            for one in ALERTS
+            if one.severity == "critical" and one.labels["topic"] == warning.labels["topic"]
+        ]
+        if warning.severity == "warning" and criticals:
+            there = set[frozenset[str]]().union(*map(dimensions, criticals))
+            assert dimensions(warning) <= there, warning.name
+
+
+# Expressions (tests/test_rule_names.py says what they may read)
+
+PER_PROCESS = {m.prometheus_name for m in catalog.METRICS if m.kind in {Kind.RATIO, Kind.RATE}}
+_MIXING = {"sum", "avg", "quantile", "stddev", "stdvar"}
+
+
+@each_rule
+def test_no_rule_adds_up_or_averages_what_each_process_computed_for_itself(rule: Rule) -> None:
+    for node in parsed(rule.expr):
+        if isinstance(node, promql_parser.AggregateExpr) and str(node.op) in _MIXING:
+            read = [node.expr.prettify()]
+            for one in RULES:
+                if one.name in selected(read[0]):
+                    read += sources(one)
+            assert PER_PROCESS & set[str]().union(*map(selected, read)) == set()
+
+
+# Victor's guide (docs/alerts.md says what has no alert, and why)
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "duration", "threshold"),
+    [
+        ("HighErrorRate", "critical", "2m", 0.05),
+        ("SlowResponseTime", "critical", "5m", 30),
+        ("HighMemoryUsage", "critical", "5m", 0.9),
+        ("HighProviderErrorRate", "critical", "3m", 0.1),
+        ("SecurityTestFailure", "critical", "1m", 0.9),
+        ("DegradedResponseTime", "warning", "5m", 10),
+        ("ElevatedMemoryUsage", "warning", "10m", 0.75),
+        ("HighToolFailureRate", "warning", "5m", 0.05),
+        ("LowVerticalSuccessRate", "warning", "10m", 0.9),
+    ],
+)
+def test_the_nine_alerts_of_the_guide_are_here(
+    name: str, severity: str, duration: str, threshold: float
+) -> None:
+    alert = BY_NAME[name]
+    assert (alert.severity, alert.duration) == (severity, duration)
+    assert threshold in numbers(alert)
+
+
+@pytest.mark.parametrize(
+    ("metric", "limits", "name"),
+    [
+        ("victor_initialization_duration_seconds_bucket", (0.95, 5), "SlowInitialization"),
+        ("victor_initialization_duration_seconds_bucket", (0.99, 10), "SlowInitializationTail"),
+        ("victor_request_duration_seconds_bucket", (0.95, 10), "DegradedResponseTime"),
+        ("victor_request_duration_seconds_bucket", (0.99, 30), "SlowResponseTimeTail"),
+        ("victor_chat_request_duration_seconds_bucket", (0.95, 15), "SlowChat"),
+        ("victor_chat_request_duration_seconds_bucket", (0.99, 45), "SlowChatTail"),
+        ("victor_tool_execution_duration_seconds_bucket", (0.95, 5), "SlowToolExecution"),
+        ("victor_tool_execution_duration_seconds_bucket", (0.99, 15), "SlowToolExecutionTail"),
+        ("victor_provider_latency_seconds_bucket", (0.95, 10), "SlowProvider"),
+        ("victor_provider_latency_seconds_bucket", (0.99, 30), "SlowProviderTail"),
+        ("victor_memory_usage_bytes", (0.75,), "ElevatedMemoryUsage"),
+        ("victor_cpu_usage_percent", (80,), "HighCPUUsage"),
+        ("victor_requests_total", (0.05,), "HighRequestFailureRate"),
+        ("victor_requests_total", (), "TrafficDrop"),
+        ("victor_security_authorization_success_rate", (0.95,), "LowAuthorizationSuccessRate"),
+        ("victor_security_failed_authorizations_total", (), "FailedAuthorizationSpike"),
+        ("victor_security_test_pass_rate", (0.9,), "SecurityTestFailure"),
+        ("victor_security_vulnerabilities_found_total", (), "VulnerabilitiesFound"),
+        ("victor_security_scan_duration_seconds_bucket", (0.95, 60), "SlowSecurityScan"),
+    ],
+)
+def test_each_threshold_in_the_tables_of_the_guide_has_an_alert(
+    metric: str, limits: tuple[float, ...], name: str
+) -> None:
+    alert = BY_NAME[name]
+    assert metric in set[str]().union(*map(selected, sources(alert)))
+    assert set(limits) <= numbers(alert)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "VictorDown",  # was ServiceDown
+        "HighCPUUsage",
+        "HighCacheMissRate",
+        "ProviderRateLimit",
+        "ProviderTimeout",
+        "HighRAGRetrievalLatency",
+        "DevOpsDeploymentFailure",
+        "LowPlanningSuccessRate",
+        "LowMemoryRecallAccuracy",
+    ],
+)
+def test_the_further_alerts_of_its_first_version_are_here(name: str) -> None:
+    assert name in BY_NAME
+
+
+def numbers(alert: Alert) -> set[float]:
+    """The numbers in the expressions behind an alert."""
+    nodes = [node for expr in sources(alert) for node in parsed(expr)]
+    return {node.val for node in nodes if isinstance(node, promql_parser.NumberLiteral)}
