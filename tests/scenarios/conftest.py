@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from victor_otel.demo.sandbox import sandbox
+from tests.victor.agents import sandboxed
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _sandbox() -> Iterator[None]:
-    with sandbox():
+    with sandboxed():
         yield

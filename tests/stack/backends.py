@@ -49,6 +49,8 @@ def victoria_metrics(folder: Path) -> Iterator[str]:
         f"-relabelConfig={relabel}",
         # By default it hides the last 30 s.
         "-search.latencyOffset=0s",
+        # And a series soon after its last point, where Prometheus waits for 5 minutes.
+        "-search.minStalenessInterval=5m",
         *_PROMETHEUS_NAMES,
     ]
     with _running(command, folder, f"{url}/health", 30):

@@ -1,4 +1,7 @@
-"""One stack for all tests that only look at it."""
+"""One stack for the tests of a module that only look at it.
+
+Not for the whole session: it works all the time, and others are measured.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from tests.stack.processes import (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Prometheus on the shipped files, with Alertmanager, after every scenario was played.
 

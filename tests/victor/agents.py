@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import pytest
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import (
     HistogramDataPoint,
@@ -15,6 +17,7 @@ from opentelemetry.sdk.metrics.export import (
 
 from victor_otel import instrumentation
 from victor_otel.demo.model import ScriptedModel
+from victor_otel.demo.sandbox import sandbox
 from victor_otel.demo.script import Script, Step
 
 Points = Mapping[tuple[str, frozenset[tuple[str, Any]]], float]
@@ -62,6 +65,27 @@ def recording() -> Iterator[Recorded]:
         yield recorded
     finally:
         instrumentation.deactivate()
+
+
+@contextmanager
+def sandboxed() -> Iterator[None]:
+    """Victor with a state of its own, whose event bus works in every test's event loop.
+
+    The bus lives as long as the process, and its queue belongs to the loop that first waited on
+    it: in any other, Victor asks it again and again without a pause and logs that it failed.
+    """
+    with sandbox(), pytest.MonkeyPatch.context() as patch:
+        from victor.core.events.backends import InMemoryEventBackend
+
+        connect = InMemoryEventBackend.connect
+
+        async def with_a_new_queue(bus: Any) -> None:
+            if not bus._is_connected:
+                bus._event_queue = asyncio.Queue(bus._event_queue.maxsize)
+            await connect(bus)
+
+        patch.setattr(InMemoryEventBackend, "connect", with_a_new_queue)
+        yield
 
 
 @contextmanager

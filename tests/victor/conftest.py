@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.victor.agents import Recorded, recording
-from victor_otel.demo.sandbox import sandbox
+from tests.victor.agents import Recorded, recording, sandboxed
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _sandbox() -> Iterator[None]:
-    with sandbox():
+    with sandboxed():
         yield
 
 
