@@ -12,26 +12,26 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.request import ProxyHandler, build_opener
 
 import pytest
-import yaml
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from tests.live.replicas import Replica, replica, users
+from tests.rules import ALERTS
 from tests.stack.checks import checking
 from tests.stack.paging import paging
 from tests.stack.processes import (
-    SHIPPED,
+    answer,
     collector,
+    collector_ports,
     free_ports,
     prometheus,
     query,
     wait_until,
 )
+from tests.stack.replica import Replica, replica, users
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step
 
@@ -43,7 +43,6 @@ PATIENCE = 25 * 60
 UP = 'up{{job="victor",instance="{}"}} == 1'
 Alert = tuple[str, str]
 """Its name, and the job that it is about."""
-_DIRECT = build_opener(ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -77,24 +76,13 @@ INCIDENTS = (
 )
 
 
-def criticals() -> set[str]:
-    """The names of all critical alerts that are shipped."""
-    return {
-        rule["alert"]
-        for path in (SHIPPED / "prometheus" / "rules").glob("*.yml")
-        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
-        for rule in group["rules"]
-        if rule.get("labels", {}).get("severity") == "critical"
-    }
-
-
 def test_each_critical_alert_is_provoked_here() -> None:
-    assert criticals() == {incident.alert for incident in INCIDENTS}
+    criticals = {alert.name for alert in ALERTS if alert.severity == "critical"}
+    assert criticals == {incident.alert for incident in INCIDENTS}
 
 
 def firing(prometheus_url: str) -> set[Alert]:
-    with _DIRECT.open(f"{prometheus_url}/api/v1/alerts", timeout=5) as answer:
-        alerts: list[dict[str, Any]] = json.load(answer)["data"]["alerts"]
+    alerts: list[dict[str, Any]] = answer(f"{prometheus_url}/api/v1/alerts")["data"]["alerts"]
     return {
         (alert["labels"]["alertname"], alert["labels"].get("job", ""))
         for alert in alerts
@@ -133,8 +121,7 @@ class Watched:
     """A monitoring that breaks, and a Prometheus of its own that watches it."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
-        ports = zip(("TELEMETRY", "LONG", "SHORT"), free_ports(3), strict=True)
-        self._collector_ports = {f"VICTOR_COLLECTOR_{name}_PORT": str(port) for name, port in ports}
+        self._collector_ports = collector_ports()
         self._stack = stack
         # Its own: where no Collector is, VictorAbsent is not said.
         self.pager = stack.enter_context(paging(folder / "pager"))

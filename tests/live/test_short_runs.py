@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.live.replicas import Replica, replica
 from tests.processes import environment
 from tests.stack.processes import (
     Collector,
@@ -29,6 +28,7 @@ from tests.stack.processes import (
     query,
     wait_until,
 )
+from tests.stack.replica import Replica, replica
 from tests.stack.short_runs import play
 from tests.stack.test_routes import ANSWER, total
 from tests.stack.test_short_runs import (

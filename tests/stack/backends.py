@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 
-from tests.stack.processes import HOST, SHIPPED, _running, free_ports, program
+from tests.stack.processes import HOST, SHIPPED, free_ports, program, prometheus_in, running
 
 # What VictoriaMetrics must be told to show the series that Prometheus shows: names by the same
 # rule, no label from the scope (it holds our version), and of the resource job and instance.
@@ -53,7 +53,7 @@ def victoria_metrics(folder: Path) -> Iterator[str]:
         "-search.minStalenessInterval=5m",
         *_PROMETHEUS_NAMES,
     ]
-    with _running(command, folder, f"{url}/health", 30):
+    with running(command, folder, f"{url}/health", 30):
         yield url
 
 
@@ -63,21 +63,17 @@ def prometheus_backend(folder: Path, port: int) -> Iterator[str]:
     shutil.copytree(SHIPPED / "prometheus", folder, dirs_exist_ok=True)
     for targets in (folder / "targets").iterdir():
         targets.write_text("[]\n", encoding="utf-8")
-    url = f"http://{HOST}:{port}"
-    command = [
-        program("prometheus"),
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address={HOST}:{port}",
-        "--web.enable-otlp-receiver",
-    ]
-    with _running(command, folder, f"{url}/-/ready", 30):
-        yield url
+    with prometheus_in(folder, port) as running_there:
+        yield running_there.url
 
 
-def sending_to(url: str) -> dict[str, str]:
+def sending_to(url: str, **variables: str) -> dict[str, str]:
     """The environment of a Collector that also sends to an OTLP backend."""
-    return {"VICTOR_COLLECTOR_BACKEND": "otlp_http", "VICTOR_COLLECTOR_BACKEND_HTTP": url}
+    return {
+        "VICTOR_COLLECTOR_BACKEND": "otlp_http",
+        "VICTOR_COLLECTOR_BACKEND_HTTP": url,
+        **variables,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.processes import environment
 from tests.stack import short_runs
+from tests.stack.backends import sending_to
 from tests.stack.paging import shipped
 from tests.stack.processes import (
     Prometheus,
@@ -35,12 +36,7 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     folder = tmp_path_factory.mktemp("alertmanager")
     with (
         collector() as backend,
-        collector(
-            environment={
-                "VICTOR_COLLECTOR_BACKEND": "otlp_http",
-                "VICTOR_COLLECTOR_BACKEND_HTTP": backend.otlp_http,
-            }
-        ) as gateway,
+        collector(environment=sending_to(backend.otlp_http)) as gateway,
         alertmanager(shipped(folder)) as alerting,
         prometheus([f"127.0.0.1:{port}"], [gateway], alertmanagers=[alerting.url]) as monitoring,
         subprocess.Popen(

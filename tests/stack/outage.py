@@ -5,7 +5,6 @@ Nothing here asserts: `play` returns what happened, and the tests say what must 
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
@@ -15,7 +14,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlencode
 
 from tests.stack.backends import prometheus_backend, sending_to
 from tests.stack.load import (
@@ -31,22 +29,22 @@ from tests.stack.load import (
 from tests.stack.processes import (
     HOST,
     Collector,
-    _get,
+    asked,
     collector,
+    collector_ports,
     exposition,
     free_ports,
     prometheus,
     query,
     wait_until,
 )
+from tests.stack.test_routes import total
 from victor_otel.shared import REQUESTS
 
 SCRAPE = 1.0
 # interval/short holds totals for so long, and a busy machine is late by so much.
 HELD, SLACK = 0.2, 0.5
 WINDOW = "30m"
-
-_PORTS = ("GRPC", "HTTP", "LONG", "SHORT", "TELEMETRY", "HEALTH")
 
 
 @dataclass
@@ -79,17 +77,12 @@ def watching(telemetry: str, folder: Path) -> Iterator[Queue]:
 
 def waiting(telemetry: str) -> float:
     """The requests that the Collector has for its backend, the one being sent included."""
-    return sum(
-        value
-        for (name, labels), value in exposition(telemetry).items()
-        if name == "otelcol_exporter_queue_size" and ("exporter", "otlp_http") in labels
-    )
+    return total(exposition(telemetry), "otelcol_exporter_queue_size", exporter="otlp_http")
 
 
 def samples(url: str, series: str) -> list[Sample]:
     """Every stored sample of the one series that `series` selects."""
-    answer = json.loads(_get(f"{url}/api/v1/query?{urlencode({'query': f'{series}[{WINDOW}]'})}"))
-    (found,) = answer["data"]["result"]
+    (found,) = asked(url, f"{series}[{WINDOW}]")["result"]
     return [Sample(when, float(value)) for when, value in found["values"]]
 
 
@@ -156,21 +149,9 @@ class Outcome:
         return "\n".join(["| | |", "|---|---|", *lines])
 
 
-def fixed_ports() -> dict[str, str]:
-    """Settings of a Collector that comes back where it was."""
-    return {
-        f"VICTOR_COLLECTOR_{name}_PORT": str(port)
-        for name, port in zip(_PORTS, free_ports(len(_PORTS)), strict=True)
-    }
-
-
 def shown_by(gateway: Collector) -> float:
     """The total of short-lived runs that the Collector itself shows."""
-    return sum(
-        value
-        for (name, _), value in exposition(gateway.short_metrics).items()
-        if name == REQUESTS.prometheus_name
-    )
+    return total(exposition(gateway.short_metrics), REQUESTS.prometheus_name)
 
 
 def _more_pushes(load: Load, count: int) -> None:
@@ -182,7 +163,7 @@ def play(seconds: float, folder: Path) -> Outcome:
     """A backend down for `seconds`, the Collector killed in the middle; later a normal stop."""
     (port,) = free_ports(1)
     environment = {
-        **fixed_ports(),
+        **collector_ports(),
         **sending_to(f"http://{HOST}:{port}/api/v1/otlp"),
         "VICTOR_COLLECTOR_QUEUE": str(folder / "queue"),
     }

@@ -18,7 +18,7 @@ from socketserver import BaseServer, StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 from urllib.request import Request
 
-from tests.stack.processes import _DIRECT, HOST, SHIPPED, Alertmanager, alertmanager
+from tests.stack.processes import DIRECT, HOST, SHIPPED, Alertmanager, alertmanager, answer
 
 PASSWORD = "moss"
 ROUTING_KEY = "fern"
@@ -47,8 +47,7 @@ class Paging:
         return [each.body for each in self.messages if each.receiver == receiver]
 
     def alerts(self) -> list[dict[str, Any]]:
-        with _DIRECT.open(f"{self.url}/api/v2/alerts", timeout=5) as response:
-            return json.load(response)
+        return answer(f"{self.url}/api/v2/alerts")
 
     def post(self, *alerts: Mapping[str, Any]) -> None:
         """Tells Alertmanager of alerts, as Prometheus does."""
@@ -57,7 +56,7 @@ class Paging:
             json.dumps(alerts).encode(),
             {"Content-Type": "application/json"},
         )
-        with _DIRECT.open(request, timeout=5):
+        with DIRECT.open(request, timeout=5):
             pass
 
 

@@ -32,7 +32,7 @@ SHIPPED = ROOT / "collector"
 COLLECTOR_CONFIG = SHIPPED / "config.yaml"
 HOST = "127.0.0.1"
 # Loopback is reached directly, whatever proxy the environment names.
-_DIRECT = build_opener(ProxyHandler({}))
+DIRECT = build_opener(ProxyHandler({}))
 
 Labels = frozenset[tuple[str, str]]
 T = TypeVar("T")
@@ -74,6 +74,15 @@ class Alertmanager:
     log: Path
 
 
+def collector_ports() -> dict[str, str]:
+    """Settings with a free port for each that a Collector listens on: it may come back there."""
+    names = ("GRPC", "HTTP", "LONG", "SHORT", "TELEMETRY", "HEALTH")
+    ports = free_ports(len(names))
+    return {
+        f"VICTOR_COLLECTOR_{name}_PORT": str(port) for name, port in zip(names, ports, strict=True)
+    }
+
+
 @contextmanager
 def collector(
     *configurations: Path,
@@ -87,17 +96,9 @@ def collector(
     that comes back. `settings` override single values of it, for instance
     "exporters::prometheus/long::metric_expiration=2s".
     """
-    names = ("GRPC", "HTTP", "LONG", "SHORT", "TELEMETRY", "HEALTH")
-    variables = [f"VICTOR_COLLECTOR_{name}_PORT" for name in names]
-    ports = map(str, free_ports(len(variables)))
-    filled = {
-        "VICTOR_COLLECTOR_HOST": HOST,
-        **dict(zip(variables, ports, strict=True)),
-        **(environment or {}),
-    }
-    grpc, http, long, short, telemetry, health = (
-        f"http://{HOST}:{filled[name]}" for name in variables
-    )
+    ports = collector_ports()
+    filled = {"VICTOR_COLLECTOR_HOST": HOST, **ports, **(environment or {})}
+    grpc, http, long, short, telemetry, health = (f"http://{HOST}:{filled[name]}" for name in ports)
     command = [
         program("collector"),
         *(f"--config={path}" for path in configurations or (COLLECTOR_CONFIG,)),
@@ -105,7 +106,7 @@ def collector(
     ]
     with (
         tempfile.TemporaryDirectory(prefix="collector-") as folder,
-        _running(command, Path(folder), health, timeout, filled) as (process, log),
+        running(command, Path(folder), health, timeout, filled) as (process, log),
     ):
         yield Collector(
             otlp_http=http,
@@ -143,7 +144,6 @@ def prometheus(
         "prometheus": [f"{HOST}:{port}", *prometheuses],
         "alertmanager": alertmanagers,
     }
-    url = f"http://{HOST}:{port}"
     with tempfile.TemporaryDirectory(prefix="prometheus-") as temporary:
         folder = Path(temporary)
         shutil.copytree(SHIPPED / "prometheus", folder, dirs_exist_ok=True)
@@ -157,16 +157,24 @@ def prometheus(
             # JSON is YAML.
             path = folder / "targets" / f"{name}.yml"
             path.write_text(json.dumps([{"targets": hosts}]), encoding="utf-8")
-        command = [
-            program("prometheus"),
-            f"--config.file={config_path}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address={HOST}:{port}",
-            "--web.enable-otlp-receiver",
-        ]
-        with _running(command, folder, f"{url}/-/ready", timeout) as (process, log):
-            otlp = f"{url}/api/v1/otlp/v1/metrics"
-            yield Prometheus(url=url, otlp_metrics=otlp, folder=folder, process=process, log=log)
+        with prometheus_in(folder, port, timeout=timeout) as running_there:
+            yield running_there
+
+
+@contextmanager
+def prometheus_in(folder: Path, port: int, *, timeout: float = 30) -> Iterator[Prometheus]:
+    """Run Prometheus on the prometheus.yml in `folder`, where its data stay."""
+    url = f"http://{HOST}:{port}"
+    command = [
+        program("prometheus"),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address={HOST}:{port}",
+        "--web.enable-otlp-receiver",
+    ]
+    with running(command, folder, f"{url}/-/ready", timeout) as (process, log):
+        otlp = f"{url}/api/v1/otlp/v1/metrics"
+        yield Prometheus(url=url, otlp_metrics=otlp, folder=folder, process=process, log=log)
 
 
 @contextmanager
@@ -184,15 +192,24 @@ def alertmanager(config_path: Path, *, timeout: float = 30) -> Iterator[Alertman
             # Alone, not one of a cluster.
             "--cluster.listen-address=",
         ]
-        running = _running(command, folder, f"{url}/-/ready", timeout, start=config_path.parent)
-        with running as (process, log):
+        ready = f"{url}/-/ready"
+        with running(command, folder, ready, timeout, start=config_path.parent) as (process, log):
             yield Alertmanager(url=url, process=process, log=log)
+
+
+def answer(url: str) -> Any:
+    """Return the JSON that `url` gives now."""
+    return json.loads(_get(url))
+
+
+def asked(prometheus_url: str, promql: str) -> Any:
+    """Return what Prometheus answers to a query, with its `resultType` and `result`."""
+    return answer(f"{prometheus_url}/api/v1/query?{urlencode({'query': promql})}")["data"]
 
 
 def query(prometheus_url: str, promql: str) -> list[tuple[dict[str, str], float]]:
     """Return the instant vector (or scalar, without labels) that `promql` gives now."""
-    answer = json.loads(_get(f"{prometheus_url}/api/v1/query?{urlencode({'query': promql})}"))
-    data: dict[str, Any] = answer["data"]
+    data: dict[str, Any] = asked(prometheus_url, promql)
     if data["resultType"] == "scalar":
         return [({}, float(data["result"][1]))]
     if data["resultType"] != "vector":
@@ -252,7 +269,7 @@ def program(name: str) -> str:
 
 
 @contextmanager
-def _running(
+def running(
     command: Sequence[str],
     folder: Path,
     ready: str,
@@ -286,10 +303,10 @@ def _running(
             error.add_note(_last_lines(process, log))
         raise
     finally:
-        _stop(process)
+        stop(process)
 
 
-def _stop(process: subprocess.Popen[bytes], patience: float = 10) -> None:
+def stop(process: subprocess.Popen[bytes], patience: float = 10) -> None:
     process.terminate()
     try:
         process.wait(patience)
@@ -307,7 +324,7 @@ def _last_lines(process: subprocess.Popen[bytes], log: Path, count: int = 20) ->
 
 def _get(url: str, timeout: float = 5) -> str:
     try:
-        with _DIRECT.open(url, timeout=timeout) as response:
+        with DIRECT.open(url, timeout=timeout) as response:
             return response.read().decode("utf-8")
     except HTTPError as error:
         # Where Prometheus says what is wrong with a query.

@@ -28,6 +28,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from tests.processes import run
+from tests.stack.backends import sending_to
 from tests.stack.processes import (
     COLLECTOR_CONFIG,
     HOST,
@@ -407,14 +408,6 @@ def backend(status: int = 200) -> Generator[Backend]:
             yield answering
         finally:
             server.shutdown()
-
-
-def sending_to(url: str, **variables: str) -> dict[str, str]:
-    return {
-        "VICTOR_COLLECTOR_BACKEND": "otlp_http",
-        "VICTOR_COLLECTOR_BACKEND_HTTP": url,
-        **variables,
-    }
 
 
 @pytest.mark.parametrize(

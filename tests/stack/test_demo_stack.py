@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from typing import Any
-from urllib.request import urlopen
 
 import pytest
 
 from tests.processes import environment
-from tests.stack.processes import ROOT, query, wait_until
+from tests.stack.processes import ROOT, answer, query, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -46,11 +43,6 @@ def test_one_command_runs_the_shipped_files_and_ctrl_c_ends_them() -> None:
     assert PROMETHEUS in out
     with pytest.raises(ProcessLookupError):
         os.killpg(stack.pid, 0)
-
-
-def answer(url: str) -> Any:
-    with urlopen(url, timeout=5) as response:
-        return json.load(response)
 
 
 def demo_is_counted() -> bool:

@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from tests.stack.backends import note_taker
+from tests.stack.backends import note_taker, sending_to
 from tests.stack.processes import (
     COLLECTOR_CONFIG,
     HOST,
@@ -329,12 +329,10 @@ def requests_shown(prometheus_url: str, instance: str) -> float:
 
 
 def test_a_backend_sees_the_gateway_on_the_totals_that_the_gateway_makes() -> None:
-    with note_taker() as (url, noted):
-        sending = {"VICTOR_COLLECTOR_BACKEND": "otlp_http", "VICTOR_COLLECTOR_BACKEND_HTTP": url}
-        with gateway(NAMES[0], environment=sending) as behind:
-            for lifetime in ("long", "short"):
-                assert post(behind.otlp_http, points(lifetime=lifetime)) == 200
-            wait_until(lambda: len(noted) == 2)
+    with note_taker() as (url, noted), gateway(NAMES[0], environment=sending_to(url)) as behind:
+        for lifetime in ("long", "short"):
+            assert post(behind.otlp_http, points(lifetime=lifetime)) == 200
+        wait_until(lambda: len(noted) == 2)
     seen = [dict(point.series[1]) for request in noted for point in request]
     assert {attributes.get("gateway") for attributes in seen} == {None, NAMES[0]}
     (short,) = (attributes for attributes in seen if "gateway" in attributes)

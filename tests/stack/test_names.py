@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stack.backends import sending_to
 from tests.stack.paging import paging
 from tests.stack.processes import (
     HOST,
@@ -19,7 +20,7 @@ from tests.stack.processes import (
     query,
     wait_until,
 )
-from tests.stack.test_collector import backend, points, post, sending_to
+from tests.stack.test_collector import backend, points, post
 from tests.test_rule_names import EXPORTED, GATEWAY, OTHERS, RECORDED, of_name
 
 pytestmark = pytest.mark.stack

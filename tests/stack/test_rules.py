@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.rules import RULES
-from tests.stack.processes import _DIRECT, SHIPPED, Prometheus, program, wait_until
+from tests.stack.processes import SHIPPED, Prometheus, answer, program, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -78,8 +77,7 @@ def test_every_rule_is_healthy_on_real_data(monitored: Prometheus) -> None:
 
     def evaluated() -> list[dict[str, Any]]:
         """All rules, once each was evaluated on all that was played."""
-        with _DIRECT.open(f"{monitored.url}/api/v1/rules", timeout=5) as response:
-            groups = json.load(response)["data"]["groups"]
+        groups = answer(f"{monitored.url}/api/v1/rules")["data"]["groups"]
         rules = [rule for group in groups for rule in group["rules"]]
         assert all(datetime.fromisoformat(rule["lastEvaluation"]) > played for rule in rules)
         return rules

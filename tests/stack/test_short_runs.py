@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.live.replicas import replica
 from tests.stack.processes import Collector, collector, prometheus, query, series, wait_until
+from tests.stack.replica import replica
 from tests.stack.short_runs import expected, play
 from tests.stack.test_routes import Series, normalized
 from victor_otel import catalog

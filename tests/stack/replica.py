@@ -1,4 +1,9 @@
-"""Replicas of Victor's API server, each a process, and the users who call them."""
+"""Replicas of Victor's API server, each a process, and the users who call them.
+
+`python -m tests.stack.replica PORT MODEL_URL [PROVIDER]` serves until it is ended, observed as its
+environment says. With a provider that Victor does not know it cannot make an agent, and
+answers 500.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +15,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import Request
 
 from tests.processes import environment
-from tests.stack.processes import free_ports, wait_until
+from tests.stack.processes import DIRECT, free_ports, stop, wait_until
+from victor_otel.demo import sandbox
 
 # Asked so, the scripted model may answer at once: no tool is expected.
 _BODY = json.dumps({"messages": [{"role": "user", "content": "What is the answer?"}]}).encode()
-_DIRECT = build_opener(ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ def replica(model_url: str, *provider: str, **variables: str) -> Generator[Repli
     """Run Victor's API server on a scripted model; `variables` say where its numbers go."""
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "tests.live.replica", str(port), model_url, *provider]
+    command = [sys.executable, "-m", "tests.stack.replica", str(port), model_url, *provider]
     # The failures that are wanted here write tracebacks.
     with subprocess.Popen(
         command, env=environment(**variables), stderr=subprocess.DEVNULL
@@ -51,11 +56,7 @@ def replica(model_url: str, *provider: str, **variables: str) -> Generator[Repli
             wait_until(lambda: _status(Request(f"{url}/health"), 5) == 200, 120)
             yield Replica(url, process)
         finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            stop(process)
 
 
 @contextmanager
@@ -83,7 +84,24 @@ def users(served: Replica, count: int, *, pause: float) -> Generator[None]:
 
 def _status(request: Request, timeout: float) -> int:
     try:
-        with _DIRECT.open(request, timeout=timeout) as answer:
+        with DIRECT.open(request, timeout=timeout) as answer:
             return answer.status
     except HTTPError as error:
         return error.code
+
+
+def main(port: str, model_url: str, provider: str = "openai") -> None:
+    with sandbox():
+        import uvicorn
+        from victor.framework.session_config import ProviderOverrideConfig, SessionConfig
+        from victor.integrations.api.fastapi_server import VictorFastAPIServer
+
+        override = ProviderOverrideConfig(provider=provider, model="m", endpoint=model_url)
+        server = VictorFastAPIServer(
+            session_config=SessionConfig(provider_override=override), enable_graphql=False
+        )
+        uvicorn.run(server.app, host="127.0.0.1", port=int(port), log_level="warning")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
