@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "collector"
 COLLECTOR_CONFIG = SHIPPED / "config.yaml"
 HOST = "127.0.0.1"
+# Tests of Victor give it another home, where neither our programs nor Go's caches are.
+HOME = os.environ["HOME"]
 # Loopback is reached directly, whatever proxy the environment names.
 DIRECT = build_opener(ProxyHandler({}))
 
@@ -259,6 +261,7 @@ def program(name: str) -> str:
     """Return the path of a program of the stack; by running it, since scripts/ is no package."""
     result = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "stack.py"), name],
+        env={**os.environ, "HOME": HOME},
         capture_output=True,
         text=True,
         check=False,
