@@ -10,9 +10,8 @@ import nox
 
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = [
-    *("lint", "types", "docs"),
+    *("lint", "types", "docs", "build"),
     *("tests", "alone", "oldest", "between", "stack"),
-    "build",
 ]
 nox.options.error_on_missing_interpreters = True
 

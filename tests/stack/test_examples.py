@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 
 from tests.readme import Block, Terminal, copy, follow
-from tests.stack.processes import collector, exposition, free_ports, wait_until
+from tests.stack.processes import collector, collector_ports, exposition, wait_until
 
 pytestmark = pytest.mark.stack
 
 
 def test_short_runs_add_up_as_the_readme_says(tmp_path: Path) -> None:
-    names = {"GRPC": "4317", "HTTP": "4318", "LONG": "8889", "SHORT": "8890", "HEALTH": "13133"}
-    free = dict(zip(names, free_ports(len(names)), strict=True))
-    named = {names[name]: free[name] for name in ("HTTP", "SHORT", "HEALTH")}
-    variables = {f"VICTOR_COLLECTOR_{name}_PORT": str(port) for name, port in free.items()}
-    follow("short_runs", tmp_path, named, **variables)
+    free = collector_ports()
+    usual = {"HTTP": "4318", "SHORT": "8890", "HEALTH": "13133"}
+    named = {port: int(free[f"VICTOR_COLLECTOR_{name}_PORT"]) for name, port in usual.items()}
+    follow("short_runs", tmp_path, named, **free)
 
 
 def test_custom_metrics_travel_by_otlp_and_those_of_prometheus_client_do_not(

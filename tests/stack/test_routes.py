@@ -101,22 +101,21 @@ def test_one_session_is_the_same_on_three_routes_and_as_counted(agents: int) -> 
             assert session.stdout is not None
             expected = counted(json.loads(session.stdout.readline()))
 
-            def routes() -> tuple[Series, Series, Series]:
-                return (
+            def arrived() -> tuple[Series, Series, Series]:
+                """All routes, once their totals agree: another moment may miss a scrape."""
+                seen = (
                     normalized(series(scraping.url, '{job="victor",__name__=~"victor_.+"}')),
                     normalized(series(scraping.url, '{job="three",__name__=~"victor_.+"}')),
                     normalized(series(receiving.url, _OURS)),
                 )
-
-            def arrived() -> bool:
-                direct, pushed, received = map(cumulative, routes())
+                direct, pushed, received = map(cumulative, seen)
+                assert direct
                 assert not differences(direct, expected)
                 assert direct == pushed
                 assert direct == received
-                return bool(direct)
+                return seen
 
-            wait_until(arrived, 60)
-            in_process, through_collector, straight = routes()
+            in_process, through_collector, straight = wait_until(arrived, 60)
             session.communicate("", timeout=60)
     for found in (in_process, through_collector, straight):
         assert {exported_name(metric) for metric in _SESSION} <= names(found)

@@ -55,22 +55,21 @@ def test_all_scenarios_together_arrive_on_both_routes_as_counted() -> None:
         assert answer["problems"] == {}
         assert answer["played"] > 0
 
-        def routes() -> tuple[Series, Series]:
-            return (
-                normalized(series(scraping.url, '{job="victor",__name__=~"victor_.+"}')),
-                normalized(series(scraping.url, '{job="scenarios",__name__=~"victor_.+"}')),
+        def arrived() -> tuple[Series, Series]:
+            """Both routes, once their totals agree: another moment may miss a scrape."""
+            direct, pushed = (
+                normalized(series(scraping.url, f'{{job="{job}",__name__=~"victor_.+"}}'))
+                for job in ("victor", "scenarios")
             )
-
-        def arrived() -> bool:
-            direct, pushed = map(cumulative, routes())
-            assert direct == pushed
-            assert by_name(direct, "victor_total_requests") == by_name(
-                direct, "victor_requests_total"
+            totals = cumulative(direct)
+            assert totals
+            assert totals == cumulative(pushed)
+            assert by_name(totals, "victor_total_requests") == by_name(
+                totals, "victor_requests_total"
             )
-            return bool(direct)
+            return direct, pushed
 
-        wait_until(arrived, 60)
-        direct, pushed = routes()
+        routes = wait_until(arrived, 60)
         session.communicate("", timeout=60)
     fed = {
         exported_name(metric)
@@ -79,7 +78,7 @@ def test_all_scenarios_together_arrive_on_both_routes_as_counted() -> None:
         for metric in scenario.proves
         if metric.guide or metric.kind in {Kind.COUNTER, Kind.HISTOGRAM}
     }
-    for found in (direct, pushed):
+    for found in routes:
         assert fed - names(found) == set()
         assert by_name(found, "victor_total_requests")
     if release(importlib.metadata.version("victor-ai")) >= release("0.9.0"):
