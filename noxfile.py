@@ -10,8 +10,8 @@ import nox
 
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = [
-    *("lint", "types", "docs", "build"),
-    *("tests", "alone", "oldest", "between", "stack"),
+    *("lint", "types", "docs"),
+    *("tests", "alone", "oldest", "between", "build", "stack"),
 ]
 nox.options.error_on_missing_interpreters = True
 
@@ -45,6 +45,7 @@ PROCESSES = ("demo", "doors", "examples", "exit", "stdout")
 ALONE = tuple(f"tests/test_{name}.py" for name in PROCESSES)
 BEHAVIOUR = ("tests/victor", "tests/scenarios")
 ON_BOTH_ROUTES = "tests/stack/test_scenarios.py"
+OF_THE_WHEEL = "tests/stack/test_export.py"
 
 
 @nox.session
@@ -100,7 +101,7 @@ def stack(session: nox.Session) -> None:
     """The three routes, with the real Collector and Prometheus."""
     install_all(session)
     session.run("python", "scripts/stack.py")
-    pytest(session, "-m", "stack and not live")
+    pytest(session, "-m", "stack and not live", f"--ignore={OF_THE_WHEEL}")
 
 
 @nox.session
@@ -120,17 +121,20 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Generated documentation is as the code says; `nox -s docs -- --write` makes it so."""
+    """What is generated is as the code says; `nox -s docs -- --write` makes it so."""
     install(session, "test")
-    session.run("python", "scripts/docs.py", *(session.posargs or ["--check"]))
+    for script in ("docs", "dashboards", "kubernetes"):
+        session.run("python", f"scripts/{script}.py", *(session.posargs or ["--check"]))
 
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """The wheel installs and works on its own."""
+    """The wheel installs and works on its own, and what it exports starts."""
     session.install("build", "twine")
     session.run("python", "-m", "build", "--installer=uv", "--outdir=dist", silent=True)
     wheel = max(Path("dist").glob("*.whl"), key=lambda path: path.stat().st_mtime)
     session.run("twine", "check", "--strict", str(wheel))
-    session.run_install("uv", "pip", "install", "--quiet", f"{wheel}[instruments]")
+    session.run_install("uv", "pip", "install", "--quiet", f"{wheel}[instruments]", "--group=test")
     session.run("victor-otel", "doctor")
+    session.run("python", "scripts/stack.py", *("collector", "prometheus", "alertmanager"))
+    pytest(session, OF_THE_WHEEL)

@@ -1,10 +1,13 @@
 """The real Collector, Prometheus and Alertmanager for tests and demos, without containers.
 
+And grafatui, which shows Grafana's dashboards in a terminal: Grafana itself is no single program.
+
     python scripts/stack.py                        # obtain all, print their paths
     python scripts/stack.py collector prometheus   # only these
 
 A program on PATH is taken if it has exactly the version used here. Otherwise it is built
-once from its Go modules and kept under $VICTOR_OTEL_STACK_CACHE (~/.cache/victor-otel/stack).
+once, from Go modules or Rust crates, and kept under $VICTOR_OTEL_STACK_CACHE
+(~/.cache/victor-otel/stack).
 Standard library only: this runs before anything is installed.
 """
 
@@ -31,6 +34,11 @@ PROMETHEUS_VERSION = "3.16.0"
 ALERTMANAGER_VERSION = "0.28.1"
 # The second vendor whose OTLP endpoint the tests send to.
 VICTORIA_METRICS_VERSION = "1.151.0"
+GRAFATUI_VERSION = "0.1.18"
+COMPILERS = {
+    "go": "install Go (https://go.dev/dl)",
+    "cargo": "install Rust (https://rustup.rs)",
+}
 
 
 class StackError(Exception):
@@ -45,6 +53,7 @@ class Build:
     version: str
     recipe: str  # everything that changes the outcome, for the name of the cache folder
     run: Callable[[Path, Path], None]  # (scratch folder, folder for the programs)
+    compiler: str = "go"
 
     @property
     def folder(self) -> Path:
@@ -137,6 +146,23 @@ def _victoria_metrics() -> Build:
     )
 
 
+def _grafatui() -> Build:
+    # Not optimized: it starts a few times, and compiles in half the time.
+    command = ("install", "grafatui", f"--version={GRAFATUI_VERSION}", "--locked", "--debug")
+
+    def run(scratch: Path, output: Path) -> None:
+        _run("cargo", *command, f"--root={scratch}", cwd=scratch)
+        (scratch / "bin" / "grafatui").rename(output / "grafatui")
+
+    return Build(
+        programs=("grafatui",),
+        version=GRAFATUI_VERSION,
+        recipe=" ".join(command),
+        run=run,
+        compiler="cargo",
+    )
+
+
 # The name that callers use -> the program, and the build it comes from.
 STACK: dict[str, tuple[str, Callable[[], Build]]] = {
     "collector": ("victor-otel-collector", _collector),
@@ -145,6 +171,7 @@ STACK: dict[str, tuple[str, Callable[[], Build]]] = {
     "alertmanager": ("alertmanager", _alertmanager),
     "amtool": ("amtool", _alertmanager),
     "victoria-metrics": ("victoria-metrics", _victoria_metrics),
+    "grafatui": ("grafatui", _grafatui),
 }
 
 
@@ -162,9 +189,10 @@ def obtain(name: str) -> Path:
 
 
 def _build(build: Build) -> None:
-    if shutil.which("go") is None:
+    if shutil.which(build.compiler) is None:
         wanted = f"{' and '.join(build.programs)} {build.version}"
-        raise StackError(f"go is missing: install Go (https://go.dev/dl), or put {wanted} on PATH")
+        advice = COMPILERS[build.compiler]
+        raise StackError(f"{build.compiler} is missing: {advice}, or put {wanted} on PATH")
     print(
         f"building {', '.join(build.programs)} {build.version}: takes minutes, once",
         file=sys.stderr,
@@ -180,11 +208,14 @@ def _build(build: Build) -> None:
 
 def _go(*arguments: str, cwd: Path, **environment: str) -> None:
     # No C compiler needed, and no workspace around us interferes.
-    settings = {"CGO_ENABLED": "0", "GOWORK": "off"}
+    _run("go", *arguments, cwd=cwd, CGO_ENABLED="0", GOWORK="off", **environment)
+
+
+def _run(*command: str, cwd: Path, **environment: str) -> None:
     result = subprocess.run(
-        ["go", *arguments],  # noqa: S607
+        command,
         cwd=cwd,
-        env={**os.environ, **settings, **environment},
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -192,7 +223,7 @@ def _go(*arguments: str, cwd: Path, **environment: str) -> None:
     )
     if result.returncode:
         tail = "\n".join(result.stdout.splitlines()[-20:])
-        raise StackError(f"go {' '.join(arguments)} failed:\n{tail}")
+        raise StackError(f"{' '.join(command)} failed:\n{tail}")
 
 
 def _version(program: str) -> str | None:

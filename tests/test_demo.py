@@ -153,6 +153,28 @@ def test_repeated_sessions_go_on_in_one_process_until_interrupted(tmp_path: Path
     assert demo.left_behind == []
 
 
+def test_a_fresh_process_goes_on_after_some_sessions(tmp_path: Path) -> None:
+    """Victor keeps what it used in each session; this one is fresh after the first."""
+    program = (
+        "import typer, victor_otel.demo.__main__ as demo\ndemo.SESSIONS = 1\ntyper.run(demo.main)\n"
+    )
+    options = ("--repeat", "--port=0", "--agents=1")
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(TMPDIR=str(tmp_path), COLUMNS="200"),
+    ) as demo:
+        assert demo.stdout is not None
+        first, second = demo.stdout.readline(), demo.stdout.readline()
+        demo.terminate()
+    assert "Sessions are played" in first
+    assert "Sessions are played" in second
+    assert demo.returncode == 0
+    assert list(tmp_path.glob("victor-otel-*")) == []
+
+
 def wait_for_sessions(url: str, count: int, timeout: float = 150) -> bool:
     """Whether a /metrics page shows more than so many sessions in time."""
     deadline = time.monotonic() + timeout

@@ -13,6 +13,7 @@ import promql_parser
 import pytest
 import yaml
 
+from tests.dashboards import ALERT_PANELS, FIRING
 from tests.rules import (
     ALERTS,
     CASES,
@@ -43,6 +44,9 @@ each_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 
 # What an alert says
 
+PANEL = ("__dashboardUid__", "__panelId__")
+"""By these annotations Grafana links an alert to a panel."""
+
 
 @each_alert
 def test_an_alert_says_whom_it_concerns_and_what_it_means(alert: Alert) -> None:
@@ -52,8 +56,10 @@ def test_an_alert_says_whom_it_concerns_and_what_it_means(alert: Alert) -> None:
     assert alert.severity in SEVERITIES
     assert (alert.severity == "none") == (alert.name == "Watchdog")
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", alert.labels["topic"])
-    assert set(alert.annotations) == {"summary", "description", "runbook_url"}
+    assert set(alert.annotations) == {"summary", "description", "runbook_url", *PANEL}
     assert alert.annotations["runbook_url"] == f"{RUNBOOK_BASE}/{alert.name}.md"
+    dashboard, panel = ALERT_PANELS.get(alert.name, FIRING)
+    assert [alert.annotations[name] for name in PANEL] == [dashboard, str(panel)]
     summary, description = alert.annotations["summary"], alert.annotations["description"]
     assert summary
     assert "\n" not in summary

@@ -7,13 +7,14 @@ import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(
     name="otel",
-    help="Metrics of this Victor: what is on, and a demonstration.",
+    help="Metrics of this Victor: what is on, a demonstration, and what to deploy.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -78,11 +79,11 @@ def demo(
 ) -> None:
     """Run a real Victor session on a scripted model and watch its numbers. No key, no network."""
     if importlib.util.find_spec("victor") is None:
-        _fail('victor-ai is not installed: pip install "victor-otel[instruments]"')
+        _fail("demo", 'victor-ai is not installed: pip install "victor-otel[instruments]"')
     if otlp and not otlp.startswith(("http://", "https://")):
-        _fail(f"--otlp wants a URL such as http://localhost:4318, not {otlp!r}")
+        _fail("demo", f"--otlp wants a URL such as http://localhost:4318, not {otlp!r}")
     if repeat and (once or as_json):
-        _fail("--repeat never ends: leave out --once and --json")
+        _fail("demo", "--repeat never ends: leave out --once and --json")
     # A process of its own: Victor settles its state folder while it is imported.
     options = [f"--port={port}", f"--otlp={otlp}", f"--agents={agents}"]
     options += ["--once"] * once + ["--repeat"] * repeat + ["--json"] * as_json
@@ -94,8 +95,38 @@ def demo(
     raise typer.Exit(child.returncode)
 
 
-def _fail(message: str) -> None:
-    typer.echo(f"victor-otel demo: {message}", err=True)
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; it is created.")],
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite or remove files that were changed there.")
+    ] = False,
+    runbooks: Annotated[
+        str, typer.Option(metavar="URL", help="Where your copies of the runbooks are.")
+    ] = "",
+) -> None:
+    """Write dashboards, rules, runbooks, Collector, Docker and Kubernetes files of this version."""
+    from victor_otel.export import ExportError
+    from victor_otel.export import export as write
+
+    if runbooks and not runbooks.startswith(("http://", "https://")):
+        _fail("export", f"--runbooks wants a URL, not {runbooks!r}")
+    try:
+        outcome = write(folder, force=force, runbooks=runbooks)
+    except ExportError as error:
+        typer.echo(f"victor-otel export: {error}", err=True)
+        raise typer.Exit(1) from error
+    for name in outcome.removed:
+        typer.echo(f"removed {folder / name}: this version has no such file")
+    typer.echo(
+        f"{folder}: {len(outcome.written)} files written, {len(outcome.unchanged)} as they were. "
+        f"Begin with {folder / 'README.md'}"
+    )
+
+
+def _fail(command: str, message: str) -> None:
+    typer.echo(f"victor-otel {command}: {message}", err=True)
     raise typer.Exit(2)
 
 

@@ -76,8 +76,8 @@ def paging(folder: Path, channel: str = "slack") -> Generator[Paging]:
     """
     messages: list[Message] = []
     with ExitStack() as stack:
-        http = stack.enter_context(_serving(ThreadingHTTPServer((HOST, 0), _listener(messages))))
-        smtp = stack.enter_context(_serving(ThreadingTCPServer((HOST, 0), _mailbox(messages))))
+        http = stack.enter_context(serving(ThreadingHTTPServer((HOST, 0), listener(messages))))
+        smtp = stack.enter_context(serving(ThreadingTCPServer((HOST, 0), _mailbox(messages))))
         path = shipped(folder)
         for name in ("slack", "webhook", "dead_mans_switch"):
             receiver = name.replace("_", "-")
@@ -102,7 +102,7 @@ def paging(folder: Path, channel: str = "slack") -> Generator[Paging]:
 
 
 @contextmanager
-def _serving(server: ThreadingHTTPServer | ThreadingTCPServer) -> Generator[int]:
+def serving(server: ThreadingHTTPServer | ThreadingTCPServer) -> Generator[int]:
     server.daemon_threads = True
     with server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -112,7 +112,7 @@ def _serving(server: ThreadingHTTPServer | ThreadingTCPServer) -> Generator[int]
             BaseServer.shutdown(server)
 
 
-def _listener(messages: list[Message]) -> type[BaseHTTPRequestHandler]:
+def listener(messages: list[Message]) -> type[BaseHTTPRequestHandler]:
     """The path tells the receiver; "ok" is what Slack answers."""
 
     class Listener(BaseHTTPRequestHandler):

@@ -36,7 +36,7 @@ def main(port: str, collector: str) -> None:
     )
     provider = MeterProvider(
         [PrometheusMetricReader(registry=registry, scope_info_enabled=False), push],
-        resource=Resource.create({"service.name": "scenarios", "service.instance.id": "one"}),
+        resource=Resource.create({"service.name": "scenarios", "service.instance.id": port}),
         exemplar_filter=AlwaysOffExemplarFilter(),
     )
     chosen = [one for one in SCENARIOS if one.applies() and not one.alone]

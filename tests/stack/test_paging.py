@@ -69,6 +69,8 @@ def test_a_failing_security_check_pages_and_its_repair_resolves(tmp_path: Path) 
         "description": "The last complete security check passed 66.67% of its rules or tests "
         "(threshold 90%). What they protect against may be happening.",
         "runbook_url": f"{RUNBOOKS}/SecurityTestFailure.md",
+        "__dashboardUid__": "victor-errors",
+        "__panelId__": "44",
     }
     (same,) = over["alerts"]
     assert over["status"] == same["status"] == "resolved"

@@ -65,14 +65,22 @@ def _ours() -> bool:
 
 
 def _remove_state() -> None:
+    """What Victor keeps in the home that it was told, and what in the one it finds by itself."""
     if _loaded() and _ours():
-        shutil.rmtree(_state_path(), ignore_errors=True)
+        for path in {_state_path(), part("victor.config.secure_paths", "get_victor_dir")()}:
+            if path.name == STATE_FOLDER:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 @functools.cache
 def _home() -> tempfile.TemporaryDirectory[str]:
     """The user's home as Victor's databases see it; they stay open for the whole process."""
     return tempfile.TemporaryDirectory(prefix="victor-otel-home-", ignore_cleanup_errors=True)
+
+
+def leave_home() -> None:
+    """Remove the home now: a process that another program takes over has no end of its own."""
+    _home().cleanup()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,107 @@
+"""The kinds of questions that panels ask, each right for any number of replicas, and for none.
+
+Ratios are of sums of counters, never of the ratios that processes compute for themselves, and
+without traffic they have no value: a denominator of 0 is left out. Every question is limited to
+the chosen jobs and processes. A series of short-lived runs has no instance, which `.*` matches.
+"""
+
+from __future__ import annotations
+
+PROCESS = 'job=~"$job",instance=~"$instance"'
+FAILED = 'status=~"failure|timeout"'
+ENDED = 'status=~"success|failure|timeout"'
+"""Without what was cancelled, waits for an approval or was refused as wrong."""
+USERS = 'endpoint!~"/(health|docs)(/.*)?|/status|/redoc|/openapi.json"'
+"""Without probes and documentation: their milliseconds would hide the users' seconds."""
+
+
+FIRING = (
+    'ALERTS{alertstate="firing",severity=~"critical|warning",'
+    'job=~"$job|otelcol|collector|prometheus|alertmanager|"}'
+)
+"""The alerts of the chosen services, and of what watches them."""
+
+_CARRY = {
+    'vertical=~"$vertical"': (
+        "victor_chat_request_duration_seconds",
+        "victor_planning_success_rate",
+        "victor_tool_execution",
+        "victor_tool_success_rate",
+        "victor_vertical_usage",
+    ),
+    'provider=~"$provider"': ("victor_provider_",),
+}
+"""What else is chosen, where a metric can tell: beginnings of names."""
+
+
+def of(metric: str, *matchers: str) -> str:
+    """A metric of the chosen processes."""
+    chosen = [matcher for matcher, names in _CARRY.items() if metric.startswith(names)]
+    return f"{metric}{{{','.join((PROCESS, *chosen, *matchers))}}}"
+
+
+def summed(expr: str, by: str = "") -> str:
+    return f"sum by ({by}) ({expr})" if by else f"sum({expr})"
+
+
+def rate(metric: str, *matchers: str, by: str = "") -> str:
+    """Events per second."""
+    return summed(f"rate({of(metric, *matchers)}[$__rate_interval])", by)
+
+
+def ratio(
+    metric: str,
+    part: str = FAILED,
+    whole: tuple[str, ...] = (ENDED,),
+    *,
+    by: str = "",
+    over: str = "5m",
+) -> str:
+    """The share of `part` in `whole`, as in the alerts."""
+    above = summed(f"rate({of(metric, part)}[{over}])", by)
+    return f"{above} / {traffic(metric, *whole, by=by, over=over)}"
+
+
+def traffic(metric: str, *matchers: str, by: str = "", over: str = "5m") -> str:
+    """What a share is of; without any there is no share."""
+    return f"({summed(f'rate({of(metric, *matchers)}[{over}])', by)} > 0)"
+
+
+def grown(metric: str, *matchers: str, by: str = "", over: str = "$__range") -> str:
+    """How many events there were. `increase` does not see what a new series begins with.
+
+    New is what was not there in the hour before either: a gap is no birth.
+    """
+    one = of(metric, *matchers)
+    before = f"last_over_time({one}[1h] offset {over})"
+    born = f"max_over_time({one}[{over}]) unless ignoring (gateway) {before}"
+    return summed(f"({born}) or increase({one}[{over}])", by)
+
+
+def or_zero(expr: str, known: str) -> str:
+    """0 where what would have counted is there and has counted nothing."""
+    return f"{expr} or 0 * count({known})"
+
+
+def quantile(which: float, histogram: str, *matchers: str, by: str = "", over: str = "5m") -> str:
+    """Of all replicas together. Without an event it would be NaN, which is left out."""
+    labels = f"{by}, le" if by else "le"
+    buckets = summed(f"rate({of(f'{histogram}_bucket', *matchers)}[{over}])", labels)
+    return f"histogram_quantile({which:g}, {buckets}) >= 0"
+
+
+def rare_quantile(which: float, histogram: str, *matchers: str, by: str = "") -> str:
+    """The same over 5 minutes where one event matters, and it may be the first of its process."""
+    buckets = grown(f"{histogram}_bucket", *matchers, by=f"{by}, le" if by else "le", over="5m")
+    return f"histogram_quantile({which:g}, {buckets}) >= 0"
+
+
+def each(gauge: str, *matchers: str, by: str = "") -> str:
+    """Of each process; one that moves between gateways is there twice for half a minute."""
+    labels = f"job, instance, {by}" if by else "job, instance"
+    return f"max by ({labels}) ({of(gauge, *matchers)})"
+
+
+def worst(gauge: str, *matchers: str, by: str = "") -> str:
+    """Of a number that each process computes for itself, and that has no sum or mean."""
+    return f"min by ({by}) ({of(gauge, *matchers)})" if by else f"min({of(gauge, *matchers)})"

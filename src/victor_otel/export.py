@@ -1,0 +1,135 @@
+"""Writes what stands in `collector/` to where people deploy it from.
+
+The wheel carries the folder as it was tested with this version. A record of what was written,
+kept beside it, tells on the next export what its owner changed since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from victor_otel.version import __version__
+
+RECORD = ".victor-otel-export.json"
+
+
+class ExportError(Exception):
+    """Nothing was written; the message says what is in the way and what to do."""
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """Paths relative to the folder, by what became of them."""
+
+    written: list[str] = field(default_factory=list[str])
+    unchanged: list[str] = field(default_factory=list[str])
+    removed: list[str] = field(default_factory=list[str])
+
+
+def export(folder: Path, *, force: bool = False, runbooks: str = "") -> Outcome:
+    """Write the files of this version to `folder`, and remove those that it no longer has.
+
+    `runbooks` becomes the base of all links to runbooks, instead of the project's own; it is
+    remembered for the next export. Files that are not ours are left alone.
+
+    Raises:
+        ExportError: a file of ours was changed there, or a file that is not ours stands where
+            one of ours belongs, and `force` is not given; or the folder cannot be written.
+    """
+    before = _record(folder)
+    base = runbooks.rstrip("/") or before["runbooks"]
+    files = {name: _linked(content, base) for name, content in _shipped()}
+    known: Mapping[str, str] = before["files"]
+    try:
+        there = {
+            name: _digest(path.read_bytes())
+            for name in {*files, *known}
+            if (path := folder / name).exists()
+        }
+    except OSError as error:
+        raise ExportError(f"{error.filename} cannot be read: {error.strerror}") from error
+    changed = sorted(
+        name
+        for name, digest in there.items()
+        if digest not in {known.get(name), _digest(files[name]) if name in files else None}
+    )
+    if changed and not force:
+        raise ExportError(
+            f"changed since they were written, or not ours: {', '.join(changed)}.\n"
+            "Nothing was written. Export to an empty folder and compare, or overwrite them "
+            "with --force."
+        )
+    outcome = Outcome()
+    try:
+        for name, content in files.items():
+            if there.get(name) == _digest(content):
+                outcome.unchanged.append(name)
+                continue
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            outcome.written.append(name)
+        for name in sorted(there.keys() - files.keys()):
+            (folder / name).unlink()
+            outcome.removed.append(name)
+        record = {
+            "version": __version__,
+            "runbooks": base,
+            "files": {name: _digest(content) for name, content in files.items()},
+        }
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ExportError(f"{error.filename} cannot be written: {error.strerror}") from error
+    return outcome
+
+
+def runbooks_base() -> str:
+    """Where the links to runbooks lead unless told otherwise, as the package says of itself."""
+    urls = importlib.metadata.metadata("victor-otel").get_all("Project-URL") or []
+    labelled = dict(url.split(", ", 1) for url in urls)
+    return labelled["Runbooks"]
+
+
+def _shipped() -> Iterator[tuple[str, bytes]]:
+    """Each file by its path in the folder; a wheel has it beside this module."""
+    here = Path(__file__).parent
+    installed, checkout = here / "collector", here.parents[1] / "collector"
+    root = installed if installed.is_dir() else checkout
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root)
+        if path.is_file() and not _private(name):
+            yield name.as_posix(), path.read_bytes()
+
+
+def _private(name: Path) -> bool:
+    """What a checkout holds besides: secrets and packages of whoever works there."""
+    kept = name.name in {"README.md", ".gitignore"}
+    return ("secrets" in name.parts and not kept) or name.name == ".env" or name.suffix == ".whl"
+
+
+def _linked(content: bytes, base: str) -> bytes:
+    return content.replace(runbooks_base().encode(), base.encode())
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """What the last export left here."""
+    path = folder / RECORD
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"runbooks": str(found["runbooks"]), "files": dict(found["files"])}
+    except FileNotFoundError:
+        return {"runbooks": runbooks_base(), "files": {}}
+    except NotADirectoryError as error:
+        raise ExportError(f"{folder} is a file; name a folder") from error
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ExportError(f"{path} cannot be read ({error!r}): move it away") from error
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,100 @@
+"""Every query of every dashboard is answered by a Prometheus that has seen real work.
+
+By one replica and by three, with all variables at All and with each of them at one value. What
+is not filled then stands with its reason in tests/dashboards.py.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.dashboards import ANNOTATIONS, CHOICES, EMPTY_ALLOWED, FOLDER, QUESTIONS, filled
+from tests.stack.conftest import monitoring
+from tests.stack.processes import answer, program, query
+
+pytestmark = [
+    pytest.mark.stack,
+    # Three replicas play every scenario side by side.
+    pytest.mark.timeout(900),
+]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A Prometheus, and how many replicas it has seen at work."""
+
+    url: str
+    replicas: int
+
+    def answers(self, promql: str) -> bool:
+        """Whether it shows anything now, or did at any moment since the stack started."""
+        try:
+            return bool(
+                query(self.url, promql) or query(self.url, f"last_over_time(({promql})[20m:10s])")
+            )
+        except (OSError, ValueError) as error:
+            error.add_note(promql)
+            raise
+
+    def values(self, selector: str, label: str) -> set[str]:
+        """What Grafana offers for a variable."""
+        asked = urlencode({"match[]": selector})
+        return set(answer(f"{self.url}/api/v1/label/{label}/values?{asked}")["data"])
+
+
+@pytest.fixture(scope="module", params=[1, 3], ids=["one replica", "three replicas"])
+def seen(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Seen]:
+    with monitoring(tmp_path_factory.mktemp("alertmanager"), request.param) as prometheus:
+        yield Seen(prometheus.url, request.param)
+
+
+def empty(seen: Seen, **chosen: str) -> set[tuple[str, str, str]]:
+    """The questions without an answer, by dashboard, panel and legend."""
+    return {
+        (one.uid, one.title, one.legend)
+        for one in QUESTIONS
+        if not seen.answers(filled(one.expr, **chosen))
+    }
+
+
+def test_every_query_is_answered_with_everything_chosen(seen: Seen) -> None:
+    assert empty(seen) <= EMPTY_ALLOWED.keys()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("job", "victor"), ("instance", None), ("vertical", "coding"), ("provider", "vllm")],
+)
+def test_every_query_is_answered_for_one_choice(
+    seen: Seen, variable: str, value: str | None
+) -> None:
+    offered = {
+        choice.uid: seen.values(filled(choice.selector), choice.label)
+        for choice in CHOICES
+        if choice.name == variable
+    }
+    assert offered
+    if value is None:
+        assert {len(values - {""}) for values in offered.values()} >= {2 * seen.replicas}
+        value = max(next(iter(offered.values())))
+    for uid, values in offered.items():
+        assert value in values, uid
+    assert empty(seen, **{variable: value}) <= EMPTY_ALLOWED.keys()
+
+
+def test_annotations_are_answered(seen: Seen) -> None:
+    assert {one.name for one in ANNOTATIONS if not seen.answers(filled(one.expr))} <= set()
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_grafana_s_format_is_loaded_without_a_warning(path: object) -> None:
+    command = [program("grafatui"), f"--grafana-json={path}", "--validate", "--strict"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

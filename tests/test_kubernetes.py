@@ -1,0 +1,535 @@
+"""The Kubernetes files: rendered by kubectl, and held against schemas, rules and each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.kubernetes import (
+    KUBERNETES,
+    OVERLAYS,
+    ROOT,
+    Object,
+    Peer,
+    admitted,
+    container,
+    kustomized,
+    labels,
+    named,
+    of_kind,
+    operator_schema,
+    ports,
+    rendered,
+    selects,
+    templates,
+    variables,
+)
+from tests.stack.processes import program
+from victor_otel import catalog, settings
+
+pytestmark = pytest.mark.stack
+
+COLLECTOR = ROOT / "collector"
+README = (KUBERNETES / "README.md").read_text(encoding="utf-8")
+OPERATORS = ("ServiceMonitor", "PrometheusRule")
+OLDEST, NEWEST = "1.30", "1.37"
+each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+SETTING = re.compile(r"\$\{env:(VICTOR_COLLECTOR_\w+)(?::-([^}]*))?}")
+
+
+def config(objects: list[Object]) -> Mapping[str, Object]:
+    return {each["metadata"]["name"]: each for each in of_kind(objects, "ConfigMap")}
+
+
+# The files themselves.
+
+
+@each_overlay
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_kubernetes_knows_every_field(overlay: str, version: str) -> None:
+    core = [each for each in rendered(overlay) if each["kind"] not in OPERATORS]
+    assert len(core) > 15
+    for each in core:
+        assert kubernetes_validate.validate(each, version, strict=True) == version
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_the_operator_knows_every_field(kind: str) -> None:
+    objects = of_kind(rendered("production"), kind)
+    assert objects
+    for each in objects:
+        jsonschema.validate(each, operator_schema(kind))
+
+
+def test_the_operators_schema_refuses_what_it_does_not_know() -> None:
+    monitor = json.loads(json.dumps(named(rendered("production"), "ServiceMonitor", "victor")))
+    monitor["spec"]["endpoints"][0]["honourLabels"] = True
+    with pytest.raises(jsonschema.ValidationError, match="honourLabels"):
+        jsonschema.validate(monitor, operator_schema("ServiceMonitor"))
+
+
+def test_the_oldest_version_is_the_one_that_the_readme_asks_for() -> None:
+    assert f"Kubernetes {OLDEST} or newer" in README
+
+
+@each_overlay
+def test_every_object_fits_into_what_kubectl_apply_writes_beside_it(overlay: str) -> None:
+    # The whole object goes into an annotation, and annotations hold 256 KiB.
+    for each in rendered(overlay):
+        assert len(json.dumps(each).encode()) < 250 * 1024, each["metadata"]["name"]
+
+
+@each_overlay
+def test_every_object_is_in_the_namespace_and_there_is_one_of_each_name(overlay: str) -> None:
+    objects = rendered(overlay)
+    assert {each["metadata"].get("namespace", "none") for each in objects} == {"victor", "none"}
+    (namespace,) = (each for each in objects if "namespace" not in each["metadata"])
+    assert (namespace["kind"], namespace["metadata"]["name"]) == ("Namespace", "victor")
+    names = [(each["kind"], each["metadata"]["name"]) for each in objects]
+    assert len(set(names)) == len(names)
+
+
+def test_what_is_generated_is_as_generated() -> None:
+    script = [sys.executable, str(ROOT / "scripts" / "kubernetes.py"), "--check"]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_file_is_left_out() -> None:
+    texts = "".join(path.read_text("utf-8") for path in KUBERNETES.rglob("kustomization.yaml"))
+    for path in KUBERNETES.rglob("*.yaml"):
+        assert path.name == "kustomization.yaml" or path.name in texts, path
+
+
+# Monitoring.
+
+
+def test_prometheus_rules_are_the_shipped_rules() -> None:
+    shipped = {
+        f"victor-{path.stem}": yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in (COLLECTOR / "prometheus" / "rules").glob("*.yml")
+    }
+    objects = of_kind(rendered("production"), "PrometheusRule")
+    assert {each["metadata"]["name"]: each["spec"] for each in objects} == shipped
+
+
+def test_promtool_finds_no_fault_with_the_rules_in_the_objects(tmp_path: Path) -> None:
+    for each in of_kind(rendered("production"), "PrometheusRule"):
+        path = tmp_path / f"{each['metadata']['name']}.yml"
+        path.write_text(yaml.safe_dump(each["spec"]), encoding="utf-8")
+    done = subprocess.run(
+        [program("promtool"), "check", "rules", *tmp_path.iterdir()], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dashboards_are_the_shipped_ones_as_the_sidecar_wants_them() -> None:
+    maps = config(rendered("production"))
+    found: dict[str, Any] = {}
+    for name, each in maps.items():
+        if name.startswith("victor-dashboard-"):
+            assert labels(each)["grafana_dashboard"] == "1"
+            assert each["metadata"]["annotations"]["grafana_folder"] == "Victor"
+            ((key, text),) = each["data"].items()
+            assert key == f"victor-{name.removeprefix('victor-dashboard-')}.json"
+            found[json.loads(text)["uid"]] = json.loads(text)
+    paths = (COLLECTOR / "grafana" / "dashboards").glob("*.json")
+    shipped = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    assert found == {each["uid"]: each for each in shipped}
+    assert len(found) == 4
+
+
+def test_monitors_find_ports_of_services_and_every_page_is_scraped() -> None:
+    objects = rendered("production")
+    scraped: list[tuple[str, str]] = []
+    for monitor in of_kind(objects, "ServiceMonitor"):
+        spec = monitor["spec"]
+        (service,) = (
+            each for each in of_kind(objects, "Service") if selects(spec["selector"], labels(each))
+        )
+        offered = {each["name"] for each in service["spec"]["ports"]}
+        for endpoint in spec["endpoints"]:
+            assert endpoint["port"] in offered
+            scraped.append((service["metadata"]["name"], endpoint["port"]))
+    assert sorted(scraped) == [
+        ("collector-metrics", "long"),
+        ("collector-metrics", "short"),
+        ("collector-metrics", "telemetry"),
+        ("victor-metrics", "metrics"),
+    ]
+
+
+def test_monitors_scrape_as_the_shipped_prometheus_does() -> None:
+    shipped = yaml.safe_load((COLLECTOR / "prometheus" / "prometheus.yml").read_text("utf-8"))
+    honest = {
+        each["job_name"]: each.get("honor_labels", False) for each in shipped["scrape_configs"]
+    }
+    for monitor in of_kind(rendered("production"), "ServiceMonitor"):
+        for endpoint in monitor["spec"]["endpoints"]:
+            assert endpoint.get("honorLabels", False) == honest[monitor["metadata"]["name"]]
+            assert endpoint["interval"] == shipped["global"]["scrape_interval"]
+            assert endpoint["scrapeTimeout"] == shipped["global"]["scrape_timeout"]
+
+
+def test_endpoint_is_the_only_label_that_we_share_with_the_operator() -> None:
+    ours = {label.name for area in catalog.AREAS for each in area.metrics for label in each.labels}
+    theirs = {"namespace", "service", "pod", "container", "endpoint", "node", "job", "instance"}
+    assert ours & theirs == {"endpoint"}
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_the_charts_prometheus_looks_for_the_release(kind: str) -> None:
+    objects = of_kind(rendered("production"), kind)
+    assert {labels(each)["release"] for each in objects} == {"kube-prometheus-stack"}
+
+
+# What refers to what.
+
+
+@each_overlay
+def test_selectors_select(overlay: str) -> None:
+    objects = rendered(overlay)
+    pods = templates(objects)
+    for each in of_kind(objects, "Deployment", "StatefulSet"):
+        own = pods[f"{each['kind']}/{each['metadata']['name']}"]
+        chosen = [pod for pod in pods.values() if selects(each["spec"]["selector"], labels(pod))]
+        assert chosen == [own]
+        for spread in own["spec"].get("topologySpreadConstraints", ()):
+            assert selects(spread["labelSelector"], labels(own))
+    for each in of_kind(objects, "PodDisruptionBudget"):
+        chosen = [
+            name for name, pod in pods.items() if selects(each["spec"]["selector"], labels(pod))
+        ]
+        assert chosen == ["Deployment/victor"]
+    for each in of_kind(objects, "NetworkPolicy"):
+        assert any(selects(each["spec"]["podSelector"], labels(pod)) for pod in pods.values())
+
+
+@each_overlay
+def test_services_lead_to_ports_of_one_workload(overlay: str) -> None:
+    objects = rendered(overlay)
+    for service in of_kind(objects, "Service"):
+        selector = {"matchLabels": service["spec"]["selector"]}
+        (pod,) = (pod for pod in templates(objects).values() if selects(selector, labels(pod)))
+        for port in service["spec"]["ports"]:
+            assert ports(pod)[port["targetPort"]] == port["port"]
+    stateful = named(objects, "StatefulSet", "collector")
+    headless = named(objects, "Service", stateful["spec"]["serviceName"])
+    assert headless["spec"]["clusterIP"] == "None"
+
+
+@each_overlay
+def test_every_volume_and_account_exists(overlay: str) -> None:
+    objects = rendered(overlay)
+    maps, accounts = config(objects), {"victor", "collector"}
+    assert accounts == {each["metadata"]["name"] for each in of_kind(objects, "ServiceAccount")}
+    for each in of_kind(objects, "ServiceAccount"):
+        assert each["automountServiceAccountToken"] is False
+    claims = {
+        f"StatefulSet/{each['metadata']['name']}": {
+            claim["metadata"]["name"] for claim in each["spec"].get("volumeClaimTemplates", ())
+        }
+        for each in of_kind(objects, "StatefulSet")
+    }
+    for name, pod in templates(objects).items():
+        spec = pod["spec"]
+        assert spec["serviceAccountName"] in accounts
+        volumes = {each["name"]: each for each in spec["volumes"]}
+        mounts = container(pod)["volumeMounts"]
+        assert {each["name"] for each in mounts} == set(volumes) | claims.get(name, set())
+        for mount in mounts:
+            if reference := volumes.get(mount["name"], {}).get("configMap"):
+                data = maps[reference["name"]]["data"]
+                assert mount.get("subPath", next(iter(data))) in data
+
+
+@each_overlay
+def test_secrets_are_required_and_none_is_shipped(overlay: str) -> None:
+    objects = rendered(overlay)
+    assert not of_kind(objects, "Secret")
+    asked: set[str] = set()
+    for pod in templates(objects).values():
+        given = container(pod)
+        references = [each["secretRef"] for each in given.get("envFrom", ())]
+        references += [
+            each["valueFrom"]["secretKeyRef"] for each in given["env"] if "valueFrom" in each
+        ]
+        assert not any(each.get("optional") for each in references)
+        asked |= {each["name"] for each in references}
+    assert asked == {"victor-api", "victor-provider"}
+    for name in asked:
+        assert f"create secret generic {name}" in README
+
+
+@each_overlay
+def test_arguments_name_mounted_files_and_listening_ports(overlay: str) -> None:
+    pods = templates(rendered(overlay))
+    victor, collector = pods["Deployment/victor"], pods["StatefulSet/collector"]
+    command = container(victor)["command"]
+    assert command == ["victor", "serve", "--host", "0.0.0.0", "--port", str(ports(victor)["api"])]
+    assert int(variables(victor)["VICTOR_PROMETHEUS_PORT"]) == ports(victor)["metrics"]
+    mounted = {each["mountPath"] for each in container(collector)["volumeMounts"]}
+    (argument,) = container(collector)["args"]
+    folder, name = argument.removeprefix("--config=").rsplit("/", 1)
+    assert folder in mounted
+    assert name == "config.yaml"
+    assert variables(collector)["VICTOR_COLLECTOR_QUEUE"].rsplit("/", 1)[0] in mounted
+    defaults = dict(SETTING.findall((COLLECTOR / "config.yaml").read_text("utf-8")))
+    default_ports = {int(value) for name, value in defaults.items() if name.endswith("_PORT")}
+    assert set(ports(collector).values()) == default_ports
+    assert set(variables(collector)) <= set(defaults)
+
+
+# How the pods run.
+
+
+@each_overlay
+def test_victors_pods_fit_the_image(overlay: str) -> None:
+    image = (COLLECTOR / "victor" / "Dockerfile").read_text(encoding="utf-8")
+    pods = templates(rendered(overlay))
+    for name in ("Deployment/victor", "CronJob/victor-run"):
+        spec, given = pods[name]["spec"], container(pods[name])
+        user = spec["securityContext"]["runAsUser"]
+        # Victor takes its home from the system's list of users, whatever HOME says.
+        assert f"useradd --uid {user} --user-group --create-home" in image
+        mounted = {each["mountPath"] for each in given["volumeMounts"]}
+        assert {"/home/victor", "/home/victor/.victor", "/tmp", given["workingDir"]} <= mounted
+        assert f"WORKDIR {given['workingDir']}\n" in image
+        # Else nobody waits for the processes that tools leave behind.
+        assert spec["shareProcessNamespace"] is True
+
+
+@each_overlay
+def test_every_pod_is_restricted(overlay: str) -> None:
+    pods = templates(rendered(overlay))
+    assert set(pods) == {"Deployment/victor", "StatefulSet/collector", "CronJob/victor-run"}
+    for pod in pods.values():
+        spec = pod["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        assert spec["securityContext"] == {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "runAsGroup": 10001,
+            "fsGroup": 10001,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        assert container(pod)["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        kinds = {key for each in spec["volumes"] for key in each} - {"name"}
+        assert kinds <= {"emptyDir", "configMap"}
+
+
+def test_the_namespace_refuses_other_pods() -> None:
+    namespace = named(rendered("production"), "Namespace", "victor")
+    assert labels(namespace)["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@each_overlay
+def test_every_container_has_bounds_and_a_pinned_image(overlay: str) -> None:
+    pods = templates(rendered(overlay))
+    for pod in pods.values():
+        given = container(pod)
+        for bound in ("requests", "limits"):
+            assert set(given["resources"][bound]) == {"cpu", "memory"}
+        assert re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+", given["image"])
+        for volume in pod["spec"]["volumes"]:
+            if "emptyDir" in volume:
+                assert "sizeLimit" in volume["emptyDir"]
+    victors = {
+        container(pods[name])["image"] for name in ("Deployment/victor", "CronJob/victor-run")
+    }
+    assert len(victors) == 1
+    builder = yaml.safe_load((COLLECTOR / "builder.yaml").read_text(encoding="utf-8"))
+    image = container(pods["StatefulSet/collector"])["image"]
+    assert image == f"otel/opentelemetry-collector-contrib:{builder['dist']['version']}"
+
+
+@each_overlay
+def test_the_collector_has_twice_the_memory_that_it_may_fill(overlay: str) -> None:
+    pod = templates(rendered(overlay))["StatefulSet/collector"]
+    limit = container(pod)["resources"]["limits"]["memory"]
+    assert limit == f"{2 * int(variables(pod)['VICTOR_COLLECTOR_MEMORY_MIB'])}Mi"
+
+
+@each_overlay
+def test_there_is_one_collector_and_its_totals_are_whole(overlay: str) -> None:
+    assert named(rendered(overlay), "StatefulSet", "collector")["spec"]["replicas"] == 1
+
+
+@each_overlay
+def test_servers_are_probed_and_a_busy_one_is_not_killed(overlay: str) -> None:
+    pods = templates(rendered(overlay))
+    for name in ("Deployment/victor", "StatefulSet/collector"):
+        given = container(pods[name])
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert given[kind]["httpGet"]["port"] in ports(pods[name])
+    liveness = container(pods["Deployment/victor"])["livenessProbe"]
+    assert liveness["httpGet"]["path"] == "/health"
+    assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 600
+
+
+@each_overlay
+def test_each_process_is_counted_in_one_way(overlay: str) -> None:
+    objects = rendered(overlay)
+    pods = templates(objects)
+    server, run = (variables(pods[name]) for name in ("Deployment/victor", "CronJob/victor-run"))
+    assert server == {
+        "VICTOR_PROMETHEUS_ENABLED": "true",
+        "VICTOR_PROMETHEUS_HOST": "0.0.0.0",
+        "VICTOR_PROMETHEUS_PORT": "9091",
+    }
+    assert run == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
+        "OTEL_METRIC_EXPORT_INTERVAL": "15000",
+        "VICTOR_OTEL_LIFETIME": "auto",
+    }
+    known = {variable.name for variable in settings.VARIABLES}
+    assert set(server) | set(run) <= known
+    offered = {each["port"] for each in named(objects, "Service", "collector")["spec"]["ports"]}
+    assert 4318 in offered
+
+
+def test_production_survives_the_emptying_of_a_node() -> None:
+    objects = rendered("production")
+    victor = named(objects, "Deployment", "victor")["spec"]
+    assert victor["replicas"] == 3
+    assert victor["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert named(objects, "PodDisruptionBudget", "victor")["spec"]["maxUnavailable"] == 1
+
+
+def test_development_has_one_server_and_nothing_to_keep() -> None:
+    objects = rendered("development")
+    assert named(objects, "Deployment", "victor")["spec"]["replicas"] == 1
+    assert not of_kind(objects, "PodDisruptionBudget", *OPERATORS)
+    assert "volumeClaimTemplates" not in named(objects, "StatefulSet", "collector")["spec"]
+
+
+# Who may talk to whom.
+
+
+def pair(label: str) -> dict[str, str]:
+    return dict([label.split("=")])
+
+
+def peers(objects: list[Object]) -> dict[str, Peer]:
+    """By name: our pods, and who is around them."""
+
+    def pod(workload: str) -> Peer:
+        template = templates(objects)[workload]
+        return Peer(pod=labels(template), ports=ports(template), ours=True)
+
+    def other(namespace: str, pod: str = "app=any", label: str = "team=any") -> Peer:
+        named = {"kubernetes.io/metadata.name": namespace}
+        return Peer(namespace=named | pair(label), pod=pair(pod))
+
+    return {
+        "server": pod("Deployment/victor"),
+        "run": pod("CronJob/victor-run"),
+        "collector": pod("StatefulSet/collector"),
+        "neighbour": Peer(pod={"app": "any"}, ours=True),
+        "client": other("ingress", label="victor-client=true"),
+        "monitoring": other("monitoring"),
+        "stranger": other("default"),
+        "dns": other("kube-system", "k8s-app=kube-dns"),
+        "provider": Peer(address="203.0.113.7"),
+        "private": Peer(address="10.1.2.3"),
+        "metadata": Peer(address="169.254.169.254"),
+    }
+
+
+PORTS = (53, 80, 443, 4317, 4318, 8765, 8888, 8889, 8890, 9091, 13133)
+WANTED = {
+    ("client", "server", 8765, "TCP"),
+    ("monitoring", "server", 9091, "TCP"),
+    ("monitoring", "collector", 8888, "TCP"),
+    ("monitoring", "collector", 8889, "TCP"),
+    ("monitoring", "collector", 8890, "TCP"),
+    ("run", "collector", 4317, "TCP"),
+    ("run", "collector", 4318, "TCP"),
+    *(
+        (victor, *target)
+        for victor in ("server", "run")
+        for target in (("provider", 443, "TCP"), ("dns", 53, "TCP"), ("dns", 53, "UDP"))
+    ),
+}
+
+
+@each_overlay
+def test_the_network_lets_through_what_is_needed_and_nothing_else(overlay: str) -> None:
+    objects = rendered(overlay)
+    around = peers(objects)
+    allowed = {
+        (source, target, port, protocol)
+        for source, here in around.items()
+        for target, there in around.items()
+        if source != target and (here.ours or there.ours)
+        for port in PORTS
+        for protocol in ("TCP", "UDP")
+        if admitted(objects, here, there, port, protocol)
+    }
+    assert allowed == WANTED
+
+
+# The README.
+
+
+def of_ones_own(folder: Path, *examples: str) -> list[Object]:
+    """The README's examples of a kustomization, together and beside the exported folder."""
+    blocks = re.findall(r"```yaml\n# my-victor/kustomization\.yaml(.*)\n((?:(?!```).*\n)+)", README)
+    texts = dict(blocks)
+    (folder / "collector").symlink_to(COLLECTOR)
+    mine = folder / "my-victor"
+    mine.mkdir()
+    kustomization = "".join(texts[each] for each in examples)
+    (mine / "kustomization.yaml").write_text(kustomization, encoding="utf-8")
+    (mine / "profiles.yaml").write_text("profiles: {}\n", encoding="utf-8")
+    return kustomized(mine)
+
+
+def test_an_overlay_of_ones_own_sets_image_and_profile(tmp_path: Path) -> None:
+    objects = of_ones_own(tmp_path, "")
+    pods = templates(objects)
+    for name in ("Deployment/victor", "CronJob/victor-run"):
+        assert container(pods[name])["image"] == "registry.example.org/victor:0.1.0"
+        (reference,) = (
+            each["configMap"]["name"]
+            for each in pods[name]["spec"]["volumes"]
+            if "configMap" in each
+        )
+        assert config(objects)[reference]["data"] == {"profiles.yaml": "profiles: {}\n"}
+
+
+def test_an_overlay_of_ones_own_sets_release_and_namespace_of_the_monitoring(
+    tmp_path: Path,
+) -> None:
+    objects = of_ones_own(tmp_path, "", ", more of it")
+    assert {labels(each)["release"] for each in of_kind(objects, *OPERATORS)} == {"observability"}
+    around = peers(objects)
+    elsewhere = Peer(namespace=pair("kubernetes.io/metadata.name=observability"))
+    for target, port in (("server", 9091), ("collector", 8888)):
+        assert admitted(objects, elsewhere, around[target], port, "TCP")
+        assert not admitted(objects, around["monitoring"], around[target], port, "TCP")
+    assert admitted(objects, around["client"], around["server"], 8765, "TCP")
+
+
+def test_every_command_says_what_it_needs() -> None:
+    blocks = re.findall(r"(?:^(.*)\n)^```sh\n((?:(?!```).*\n)+)", README, re.MULTILINE)
+    assert len(blocks) == README.count("```sh")
+    for marker, commands in blocks:
+        wants = "cluster" if "kubectl" in commands else "engine"
+        assert marker == f"<!-- needs: {wants} -->", commands
