@@ -195,8 +195,6 @@ def discovered(objects: list[Object], address: Mapping[str, str]) -> list[Object
                 "__meta_kubernetes_pod_name": "a-pod",
                 "__meta_kubernetes_pod_phase": "Running",
                 "__meta_kubernetes_pod_container_name": container(template)["name"],
-                "__meta_kubernetes_endpointslice_address_target_kind": "Pod",
-                "__meta_kubernetes_endpointslice_address_target_name": "a-pod",
             }
             for name, value in labels(service).items():
                 shown[f"__meta_kubernetes_service_label_{_relabel(name)}"] = value
@@ -206,7 +204,7 @@ def discovered(objects: list[Object], address: Mapping[str, str]) -> list[Object
                     "targets": [address[port["name"]]],
                     "labels": {
                         **shown,
-                        "__meta_kubernetes_endpointslice_port_name": port["name"],
+                        "__meta_kubernetes_endpoint_port_name": port["name"],
                     },
                 }
                 for port in service["spec"]["ports"]
@@ -218,8 +216,8 @@ def discovered(objects: list[Object], address: Mapping[str, str]) -> list[Object
 def scrape_configs(monitor: Object, discovery: Path) -> list[Object]:
     """What the operator (generateServiceMonitorConfig) makes of a ServiceMonitor.
 
-    Targets come from the file `discovery` in place of the cluster. Fields that our monitors do not
-    use are refused.
+    Targets come from the file `discovery` in place of the cluster, all of them for one shard.
+    Fields that our monitors do not use are refused.
     """
     spec = monitor["spec"]
     assert set(spec) <= {"selector", "endpoints", "jobLabel", "scrapeProtocols"}
@@ -248,7 +246,7 @@ def _relabelings(spec: Object, endpoint: Object) -> Iterator[Object]:
         kinds = ("service_label", "service_labelpresent")
         sources = [f"{meta}{kind}_{_relabel(name)}" for kind in kinds]
         yield {"action": "keep", "source_labels": sources, "regex": f"({value});true"}
-    source = [f"{meta}endpointslice_port_name"]
+    source = [f"{meta}endpoint_port_name"]
     yield {"action": "keep", "source_labels": source, "regex": endpoint["port"]}
     for name, target in (
         ("namespace", "namespace"),

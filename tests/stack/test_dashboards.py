@@ -70,7 +70,7 @@ def test_every_query_is_answered_with_everything_chosen(seen: Seen) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("job", "victor"), ("instance", None), ("vertical", "coding"), ("provider", "vllm")],
+    [("job", "victor"), ("instance", None), ("vertical", "research"), ("provider", "openai")],
 )
 def test_every_query_is_answered_for_one_choice(
     seen: Seen, variable: str, value: str | None

@@ -1,0 +1,149 @@
+"""The pages in docs/ as data: their code blocks, links, headings and what they name.
+
+A comment in the line above a block says what is special about it:
+
+- `<!-- needs: engine -->`, `cluster` or `release`: it cannot run here, for want of a container
+  engine, a cluster or a published release;
+- `<!-- until Ctrl-C -->`: it runs as long as it is let.
+
+A `text` block right after an `sh` block is what that shows; `...` stands for anything in a line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from tests.processes import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+GENERATED = "<!-- Generated"
+"""Pages that begin so are compared with their source elsewhere."""
+WRITTEN = [page for page in PAGES if not page.read_text(encoding="utf-8").startswith(GENERATED)]
+
+NEEDS = ("engine", "cluster", "release")
+
+_REMARK = re.compile(r"<!-- (?:needs: (?P<needs>\w+)|(?P<stays>until Ctrl-C)) -->")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A fenced block; `shows` are the lines of the `text` block that follows it."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    needs: str = ""
+    stays: bool = False
+    shows: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+@cache
+def tokens(page: Path) -> list[Token]:
+    parser = MarkdownIt("commonmark").enable("table")
+    return parser.parse(page.read_text(encoding="utf-8"))
+
+
+def blocks(page: Path, *languages: str) -> list[Block]:
+    """The fenced blocks of a page in their order, of some languages or of all."""
+    found = list(_blocks(page))
+    return [block for block in found if not languages or block.language in languages]
+
+
+def _blocks(page: Path) -> Iterator[Block]:
+    around = [None, *tokens(page), None]
+    for before, token, after in zip(around, around[1:], around[2:], strict=False):
+        if token is None or token.type != "fence":
+            continue
+        comment = before.content if before and before.type == "html_block" else ""
+        remark = _REMARK.match(comment)
+        shows = after.content if after and after.type == "fence" and after.info == "text" else ""
+        yield Block(
+            page=page,
+            line=(token.map or [0])[0] + 1,
+            language=token.info,
+            text=token.content,
+            needs=(remark and remark["needs"]) or "",
+            stays=bool(remark and remark["stays"]),
+            shows=tuple(shows.splitlines()),
+        )
+
+
+def remarks(page: Path) -> list[str]:
+    """What stands in the comments above blocks, in whatever words."""
+    pairs = zip(tokens(page), tokens(page)[1:], strict=False)
+    return [
+        comment.content.strip()
+        for comment, token in pairs
+        if comment.type == "html_block" and token.type == "fence"
+    ]
+
+
+def is_remark(comment: str) -> bool:
+    found = _REMARK.fullmatch(comment)
+    return bool(found and (found["stays"] or found["needs"] in NEEDS))
+
+
+def missing(block: Block, output: str) -> list[str]:
+    """The lines that a block must show and does not."""
+    lines = output.splitlines()
+    return [one for one in block.shows if not any(_is_shown(one, line) for line in lines)]
+
+
+def _is_shown(expected: str, line: str) -> bool:
+    pattern = ".*".join(re.escape(part) for part in expected.split("..."))
+    return re.fullmatch(pattern, line.rstrip()) is not None
+
+
+def links(page: Path) -> list[str]:
+    """Where a page points to."""
+    return [
+        str(child.attrs["href"])
+        for token in tokens(page)
+        for child in token.children or ()
+        if child.type == "link_open"
+    ]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link can name in a page, as GitHub makes it of the headings."""
+    seen: Counter[str] = Counter()
+    found: set[str] = set()
+    for heading, inline in zip(tokens(page), tokens(page)[1:], strict=False):
+        if heading.type != "heading_open":
+            continue
+        words = "".join(child.content for child in inline.children or () if not child.nesting)
+        slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+        found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return found
+
+
+def prose(page: Path) -> str:
+    """Everything that a page says, blocks included, and not where its links point."""
+    return "\n".join(
+        child.content for token in tokens(page) for child in (token.children or (token,))
+    )
+
+
+def spans(page: Path) -> list[str]:
+    """What stands between backticks."""
+    return [
+        child.content
+        for token in tokens(page)
+        for child in token.children or ()
+        if child.type == "code_inline"
+    ]
