@@ -10,6 +10,7 @@ from scripts.grafana.promql import (
     grown,
     of,
     or_zero,
+    rare_ratio,
     rate,
     ratio,
     summed,
@@ -293,7 +294,7 @@ _CALLED = Row(
             "over 5 minutes, a warning from 5%. Victor often carries on without an error.",
             queries=(
                 Query(
-                    expr=ratio("victor_workflow_executions_total", by="workflow", over="30m"),
+                    expr=rare_ratio("victor_workflow_executions_total", by="workflow", over="30m"),
                     legend="workflow {{workflow}}",
                 ),
                 Query(

@@ -2,7 +2,7 @@
 
 Ratios are of sums of counters, never of the ratios that processes compute for themselves, and
 without traffic they have no value: a denominator of 0 is left out. Every question is limited to
-the chosen jobs and processes. A series of short-lived runs has no instance, which `.*` matches.
+the chosen jobs and processes. The instance of short-lived runs' totals is the Collector.
 """
 
 from __future__ import annotations
@@ -88,6 +88,12 @@ def quantile(which: float, histogram: str, *matchers: str, by: str = "", over: s
     labels = f"{by}, le" if by else "le"
     buckets = summed(f"rate({of(f'{histogram}_bucket', *matchers)}[{over}])", labels)
     return f"histogram_quantile({which:g}, {buckets}) >= 0"
+
+
+def rare_ratio(metric: str, by: str, over: str) -> str:
+    """The share of failures where one event matters, and it may be the first of its process."""
+    ended = grown(metric, ENDED, by=by, over=over)
+    return f"{grown(metric, FAILED, by=by, over=over)} / ({ended} > 0)"
 
 
 def rare_quantile(which: float, histogram: str, *matchers: str, by: str = "") -> str:
