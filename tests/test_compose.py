@@ -26,6 +26,7 @@ from tests.compose import (
     services,
 )
 from tests.processes import ROOT
+from tests.victor.agents import sandboxed
 from victor_otel.settings import Settings
 from victor_otel.version import __version__
 
@@ -470,13 +471,13 @@ def test_compose_runs_what_the_image_runs(every: dict[str, Service]) -> None:
 
 
 def test_the_profile_is_one_that_victor_knows_and_its_key_is_documented() -> None:
-    from victor.config.api_keys import PROVIDER_ENV_VARS
-    from victor.config.settings import ProfileConfig
-
     profiles = read("victor/profiles.yaml")["profiles"]
     assert profiles.keys() == {"default"}
-    profile = ProfileConfig(**profiles["default"])
-    key = PROVIDER_ENV_VARS[profile.provider]
+    with sandboxed():
+        from victor.config.api_keys import PROVIDER_ENV_VARS
+        from victor.config.settings import ProfileConfig
+
+        key = PROVIDER_ENV_VARS[ProfileConfig(**profiles["default"]).provider]
     assert f"printf '{key}=" in section("Start")
     assert f"as {key}." in (COLLECTOR / "victor" / "profiles.yaml").read_text(encoding="utf-8")
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import builtins
 import re
 import subprocess
+from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-import opentelemetry
 import promql_parser
 import pytest
-from victor.config import config_loaders
-from victor.core import errors
 
-import victor
 from tests.documentation import (
     DOCS,
     NEEDS,
@@ -33,6 +31,7 @@ from tests.documentation import (
 from tests.processes import ROOT, run
 from tests.rules import ALERTS
 from tests.test_rule_names import EXPORTED, OTHERS, RECORDED, labels
+from tests.victor.agents import sandboxed
 from victor_otel import catalog
 from victor_otel.shared import error_type
 
@@ -73,8 +72,10 @@ each_program = pytest.mark.parametrize(
 @cache
 def source_of(package: str) -> str:
     """All Python of an installed package, to look a name up in."""
-    path = {"victor": victor, "opentelemetry": opentelemetry}[package].__path__[0]
-    files = sorted(Path(path).rglob("*.py"))
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.py"))
     return "\n".join(file.read_text(encoding="utf-8", errors="ignore") for file in files)
 
 
@@ -221,7 +222,16 @@ def test_log_lines_that_are_quoted_are_ours(page: Path) -> None:
             assert all(part in joined for part in span.split("...")), span
 
 
+@pytest.fixture(scope="module")
+def victor() -> Iterator[None]:
+    with sandboxed():
+        yield
+
+
+@pytest.mark.usefixtures("victor")
 def test_victor_logs_as_the_page_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from victor.config import config_loaders
+
     monkeypatch.setattr(config_loaders, "USER_CONFIG_FILE", tmp_path / "none.yaml")
     config_loaders.invalidate_config_cache()
     for name in LOGGED_BY:
@@ -244,7 +254,10 @@ def test_victor_logs_as_the_page_says(monkeypatch: pytest.MonkeyPatch, tmp_path:
     config_loaders.invalidate_config_cache()
 
 
+@pytest.mark.usefixtures("victor")
 def test_a_class_in_the_log_is_the_error_type_that_the_page_says() -> None:
+    from victor.core import errors
+
     rows = re.findall(r"^\| `(\w+)` \| `(\w+Error)` \|$", LOGGING.read_text("utf-8"), re.MULTILINE)
     assert len(rows) == 4
     assert [error_type(getattr(errors, name)("gone")) for _, name in rows] == [

@@ -141,7 +141,7 @@ def _variable(name: str) -> builders.QueryVariable:
         .sort(models.VariableSort.NATURAL_ASC)
         .multi(True)
         .include_all(True)
-        # Also what has no such label: short-lived runs have no instance.
+        # Also what has no such label.
         .all_value(".*")
         .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
     )
