@@ -16,6 +16,8 @@ from scripts.docs import between  # noqa: E402
 from scripts.grafana import DASHBOARDS  # noqa: E402
 from scripts.grafana.build import VARIABLES, document  # noqa: E402
 from scripts.grafana.model import Dashboard, Panel  # noqa: E402
+from tests.dashboards import EMPTY_ALLOWED, filled  # noqa: E402
+from tests.rules import selected  # noqa: E402
 
 FOLDER = ROOT / "collector" / "grafana" / "dashboards"
 PAGE = ROOT / "docs" / "dashboards.md"
@@ -38,8 +40,8 @@ def _table(dashboard: Dashboard) -> str:
             f"- Refreshed every {dashboard.refresh}, shows {dashboard.since.removeprefix('now-')}",
             f"- Choices: source, {chosen}",
             "",
-            "| Row | Panel | Shows | Alerts |",
-            "| --- | --- | --- | --- |",
+            "| Row | Panel | Shows | Series | Alerts |",
+            "| --- | --- | --- | --- | --- |",
             *(_line(row.title, panel) for row in dashboard.rows for panel in row.panels),
         ]
     )
@@ -47,12 +49,35 @@ def _table(dashboard: Dashboard) -> str:
 
 def _line(row: str, panel: Panel) -> str:
     alerts = [f"[{name}](../collector/runbooks/{name}.md)" for name in panel.alerts]
-    return f"| {row} | {panel.title} | {panel.says} | {', '.join(alerts)} |"
+    series = sorted({name for query in panel.queries for name in selected(filled(query.expr))})
+    names = ", ".join(f"`{name}`" for name in series)
+    return f"| {row} | {panel.title} | {panel.says} | {names} | {', '.join(alerts)} |"
+
+
+def empty() -> str:
+    """What is not filled after every scenario."""
+    titles = {each.uid: each.title.removeprefix("Victor / ") for each in DASHBOARDS}
+    rows = [
+        f"| {titles[uid]} | {title} | `{legend}` | {reason} |"
+        for (uid, title, legend), reason in EMPTY_ALLOWED.items()
+    ]
+    return "\n".join(
+        [
+            "### What may be empty",
+            "",
+            "Every other query is answered after every scenario: with one replica and with three,",
+            "with all choices at *All* and with each of them at one value.",
+            "",
+            "| Dashboard | Panel | Legend | Why |",
+            "| --- | --- | --- | --- |",
+            *rows,
+        ]
+    )
 
 
 def main() -> None:
     files = {FOLDER / each.file: document(each) for each in DASHBOARDS}
-    files[PAGE] = between(PAGE, "panels", tables())
+    files[PAGE] = between(PAGE, "panels", f"{tables()}\n\n{empty()}")
     stale = [
         path
         for path, text in files.items()
