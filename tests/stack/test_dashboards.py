@@ -15,7 +15,7 @@ import pytest
 
 from tests.dashboards import ANNOTATIONS, CHOICES, EMPTY_ALLOWED, FOLDER, QUESTIONS, filled
 from tests.stack.conftest import monitoring
-from tests.stack.processes import answer, program, query
+from tests.stack.processes import answer, program, prometheus, query, wait_until
 
 pytestmark = [
     pytest.mark.stack,
@@ -89,6 +89,18 @@ def test_every_query_is_answered_for_one_process(seen: Seen) -> None:
     assert len(processes) == seen.replicas
     assert all(processes <= offered for offered in seen.offers("instance"))
     assert empty(seen, instance=processes.pop()) <= EMPTY_ALLOWED.keys()
+
+
+def test_without_victor_nothing_is_claimed() -> None:
+    with prometheus() as alone:
+        seen = Seen(alone.url, 0)
+        wait_until(lambda: query(alone.url, 'ALERTS{alertname="Watchdog"}'))
+        answered = {(one.uid, one.title) for one in QUESTIONS} - {
+            place[:2] for place in empty(seen)
+        }
+        assert answered == {("victor-overview", "Firing alerts")}
+        (count,) = {filled(one.expr) for one in QUESTIONS if one.title == "Firing alerts"}
+        assert [value for _, value in query(alone.url, count)] == [0]
 
 
 def test_annotations_are_answered(seen: Seen) -> None:
