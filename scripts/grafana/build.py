@@ -265,6 +265,8 @@ def _style(builder: _Builder, panel: Panel) -> None:
         case table.Panel():
             builder.color_scheme(by_value)
             builder.override_by_name("Time", [models.DynamicConfigValue("custom.hidden", True)])
+            if panel.sorted_by:
+                builder.sort_by([common.TableSortByFieldState().display_name(panel.sorted_by)])
         case heatmap.Panel():
             _heatmap(builder, panel)
 

@@ -58,6 +58,8 @@ class Panel:
     """The dashboard and its panel that say more."""
     process: bool = False
     """Its series have job and instance: each leads to its process."""
+    sorted_by: str = ""
+    """The label by which a table is sorted; by the order of its rows otherwise."""
     stacked: bool = False
     most: float | None = None
     """The end of the scale, if there is one; of a heatmap, its darkest colour."""

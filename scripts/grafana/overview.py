@@ -354,6 +354,8 @@ _UNDERNEATH = Row(
                     legend="{{severity}} {{alertname}} {{job}}",
                 ),
             ),
+            # What is critical comes first.
+            sorted_by="severity",
             unit="none",
             steps=((1, "red"),),
             empty="nothing fires",
