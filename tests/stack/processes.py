@@ -290,20 +290,17 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    started = False
     try:
         wait_until(lambda: process.poll() is not None or _answers(ready), timeout)
         if process.poll() is not None:
             raise RuntimeError("died before it was ready")
-        started = True
         yield process, log
         # A negative status is a signal: then a test has ended it on purpose.
         if (status := process.poll()) is not None and status >= 0:
             raise RuntimeError("died during the test")
     except BaseException as error:
         # The log goes away with the folder, and is the only trace of what went wrong in there.
-        if not started or process.poll() is not None:
-            error.add_note(_last_lines(process, log))
+        error.add_note(_last_lines(process, log))
         raise
     finally:
         stop(process)

@@ -44,7 +44,11 @@ def second_backend(endpoint: str) -> list[str]:
     """What makes the shipped configuration send to one more backend: the first one's twin."""
     twin = {
         "endpoint": endpoint,
-        "retry_on_failure": {"max_elapsed_time": "0s"},
+        "retry_on_failure": {
+            "initial_interval": "1s",
+            "max_interval": "2s",
+            "max_elapsed_time": "0s",
+        },
         "sending_queue": {"storage": "file_storage", "num_consumers": 1, "queue_size": 10000},
     }
     return [
@@ -118,7 +122,7 @@ def test_two_vendors_show_the_series_that_the_collector_shows(tmp_path: Path) ->
             }
             return bool(shown)
 
-        wait_until(arrived, 60)
+        wait_until(arrived, 120)
         long_lived = {
             labels: value
             for labels, value in series(first.url, _OURS).items()

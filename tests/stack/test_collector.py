@@ -81,8 +81,12 @@ def post(url: str, body: bytes, token: str | None = None, tls: ssl.SSLContext | 
     headers = {"content-type": "application/x-protobuf"}
     if token is not None:
         headers["authorization"] = f"Bearer {token}"
-    with httpx.Client(trust_env=False, verify=tls, timeout=10) as client:
-        return client.post(f"{url}/v1/metrics", content=body, headers=headers).status_code
+    with (
+        httpx.Client(trust_env=False, verify=tls, timeout=10) as client,
+        # Who is refused may be cut off before the end of the answer.
+        client.stream("POST", f"{url}/v1/metrics", content=body, headers=headers) as answer,
+    ):
+        return answer.status_code
 
 
 def call(

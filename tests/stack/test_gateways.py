@@ -323,8 +323,12 @@ REQUESTS = "victor_requests_total"
 
 
 def requests_shown(prometheus_url: str, instance: str) -> float:
-    """The sum over all gateways; of short runs, the instance is the page that they are on."""
-    found = query(prometheus_url, f'sum({REQUESTS}{{instance=~"{instance}"}})')
+    """The sum over all gateways; of short runs, the instance is the page that they are on.
+
+    Long-lived series count as well that have expired since they were scraped.
+    """
+    shown = f'last_over_time({REQUESTS}{{instance=~"{instance}"}}[5m])'
+    found = query(prometheus_url, f"sum({shown})")
     return found[0][1]
 
 
