@@ -256,8 +256,12 @@ def counting(exporter: Any, health: Health) -> Any:
         ) -> MetricExportResult:
             if os.getpid() != self._pid:
                 return MetricExportResult.SUCCESS
-            self.delivered = False
-            result = exporter.export(metrics_data, timeout_millis=timeout_millis, **kwargs)
+            try:
+                result = exporter.export(metrics_data, timeout_millis=timeout_millis, **kwargs)
+            except BaseException:
+                self.delivered = False
+                raise
+            # Not before: the next export may have begun when `flush` asks for the last one.
             self.delivered = result is MetricExportResult.SUCCESS
             if not self.delivered:
                 self._failed()
