@@ -101,7 +101,7 @@ def test_links_lead_to_runbooks_of_the_users_own_from_then_on(tmp_path: Path) ->
     assert found(tmp_path) == tracked()
 
 
-def test_secrets_of_the_checkout_stay_there(
+def test_secrets_and_data_of_the_checkout_stay_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkout = tmp_path / "checkout"
@@ -113,6 +113,8 @@ def test_secrets_of_the_checkout_stay_there(
     for name in ("slack", "README.md", ".gitignore"):
         (secrets / name).touch()
     (checkout / "collector/.env").touch()
+    (checkout / "collector/data").mkdir()
+    (checkout / "collector/data/wal").touch()
     written = export(tmp_path / "out").written
     assert written == ["alertmanager/secrets/.gitignore", "alertmanager/secrets/README.md"]
 

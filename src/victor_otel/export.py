@@ -108,9 +108,11 @@ def _shipped() -> Iterator[tuple[str, bytes]]:
 
 
 def _private(name: Path) -> bool:
-    """What a checkout holds besides: secrets and packages of whoever works there."""
-    kept = name.name in {"README.md", ".gitignore"}
-    return ("secrets" in name.parts and not kept) or name.name == ".env" or name.suffix == ".whl"
+    """What a checkout holds besides: secrets, packages and data of whoever works there."""
+    if "secrets" in name.parts:
+        return name.name not in {"README.md", ".gitignore"}
+    leftovers = name.name == ".env" or name.suffix in {".whl", ".log"}
+    return leftovers or name.parts[0] in {"data", "queue"}
 
 
 def _linked(content: bytes, base: str) -> bytes:
