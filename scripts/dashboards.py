@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.docs import between  # noqa: E402
+from scripts.generated import between, write_or_check  # noqa: E402
 from scripts.grafana import DASHBOARDS  # noqa: E402
 from scripts.grafana.build import VARIABLES, document  # noqa: E402
 from scripts.grafana.model import Dashboard, Panel  # noqa: E402
@@ -78,18 +78,7 @@ def empty() -> str:
 def main() -> None:
     files = {FOLDER / each.file: document(each) for each in DASHBOARDS}
     files[PAGE] = between(PAGE, "panels", f"{tables()}\n\n{empty()}")
-    stale = [
-        path
-        for path, text in files.items()
-        if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
-    if "--write" in sys.argv:
-        for path in stale:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(files[path], encoding="utf-8")
-    elif stale:
-        names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
-        raise SystemExit(f"stale: {names}; run `nox -s docs -- --write`")
+    write_or_check(files)
 
 
 if __name__ == "__main__":

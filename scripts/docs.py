@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from scripts.generated import between, write_or_check  # noqa: E402
 from tests.rules import ALERTS, SEVERITIES, Alert  # noqa: E402
 from tests.scenarios import SCENARIOS  # noqa: E402
 
@@ -211,36 +212,15 @@ def _said(alert: Alert) -> str:
     return re.sub(r"{{ \$value.*? }}", "*N*", summary)
 
 
-def between(page: Path, name: str, content: str) -> str:
-    """The text of `page` with what stands between the markers of `name` replaced."""
-    text = page.read_text(encoding="utf-8")
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    head, _, rest = text.partition(begin)
-    _, found, tail = rest.partition(end)
-    if not found:
-        raise SystemExit(f"{page.name} has no {begin} ... {end}")
-    return f"{head}{begin}\n{content}\n{end}{tail}"
-
-
 def main() -> None:
     readme, alerts = ROOT / "README.md", ROOT / "docs" / "alerts.md"
-    pages = {
-        ROOT / "docs" / "metrics.md": metrics_page(),
-        readme: between(readme, "variables", variables_table()),
-        alerts: between(alerts, "alerts", alerts_table()),
-    }
-    stale = [
-        page
-        for page, text in pages.items()
-        if not page.exists() or page.read_text(encoding="utf-8") != text
-    ]
-    if "--write" in sys.argv:
-        for page in stale:
-            page.parent.mkdir(exist_ok=True)
-            page.write_text(pages[page], encoding="utf-8")
-    elif stale:
-        names = ", ".join(str(page.relative_to(ROOT)) for page in stale)
-        raise SystemExit(f"stale: {names}; run `nox -s docs -- --write`")
+    write_or_check(
+        {
+            ROOT / "docs" / "metrics.md": metrics_page(),
+            readme: between(readme, "variables", variables_table()),
+            alerts: between(alerts, "alerts", alerts_table()),
+        }
+    )
 
 
 if __name__ == "__main__":

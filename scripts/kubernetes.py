@@ -13,6 +13,10 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts.generated import write_or_check  # noqa: E402
+
 COLLECTOR = ROOT / "collector"
 KUBERNETES = COLLECTOR / "kubernetes"
 
@@ -64,21 +68,12 @@ def config_page() -> str:
 
 
 def main() -> None:
-    pages = {
-        KUBERNETES / "operator" / "rules.yaml": rules_page(),
-        KUBERNETES / "base" / "config.yaml": config_page(),
-    }
-    stale = [
-        page
-        for page, text in pages.items()
-        if not page.exists() or page.read_text(encoding="utf-8") != text
-    ]
-    if "--write" in sys.argv:
-        for page in stale:
-            page.write_text(pages[page], encoding="utf-8")
-    elif stale:
-        names = ", ".join(str(page.relative_to(ROOT)) for page in stale)
-        raise SystemExit(f"stale: {names}; run `python scripts/kubernetes.py --write`")
+    write_or_check(
+        {
+            KUBERNETES / "operator" / "rules.yaml": rules_page(),
+            KUBERNETES / "base" / "config.yaml": config_page(),
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -43,8 +43,9 @@ def export(folder: Path, *, force: bool = False, runbooks: str = "") -> Outcome:
             one of ours belongs, and `force` is not given; or the folder cannot be written.
     """
     before = _record(folder)
-    base = runbooks.rstrip("/") or before["runbooks"]
-    files = {name: _linked(content, base) for name, content in _shipped()}
+    own, base = runbooks_base().encode(), runbooks.rstrip("/") or before["runbooks"]
+    files = {name: content.replace(own, base.encode()) for name, content in _shipped()}
+    digests = {name: _digest(content) for name, content in files.items()}
     known: Mapping[str, str] = before["files"]
     try:
         there = {
@@ -55,9 +56,7 @@ def export(folder: Path, *, force: bool = False, runbooks: str = "") -> Outcome:
     except OSError as error:
         raise ExportError(f"{error.filename} cannot be read: {error.strerror}") from error
     changed = sorted(
-        name
-        for name, digest in there.items()
-        if digest not in {known.get(name), _digest(files[name]) if name in files else None}
+        name for name, digest in there.items() if digest not in {known.get(name), digests.get(name)}
     )
     if changed and not force:
         raise ExportError(
@@ -68,7 +67,7 @@ def export(folder: Path, *, force: bool = False, runbooks: str = "") -> Outcome:
     outcome = Outcome()
     try:
         for name, content in files.items():
-            if there.get(name) == _digest(content):
+            if there.get(name) == digests[name]:
                 outcome.unchanged.append(name)
                 continue
             path = folder / name
@@ -78,11 +77,7 @@ def export(folder: Path, *, force: bool = False, runbooks: str = "") -> Outcome:
         for name in sorted(there.keys() - files.keys()):
             (folder / name).unlink()
             outcome.removed.append(name)
-        record = {
-            "version": __version__,
-            "runbooks": base,
-            "files": {name: _digest(content) for name, content in files.items()},
-        }
+        record = {"version": __version__, "runbooks": base, "files": digests}
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ExportError(f"{error.filename} cannot be written: {error.strerror}") from error
@@ -113,10 +108,6 @@ def _private(name: Path) -> bool:
         return name.name not in {"README.md", ".gitignore"}
     leftovers = name.name == ".env" or name.suffix in {".whl", ".log"}
     return leftovers or name.parts[0] in {"data", "queue"}
-
-
-def _linked(content: bytes, base: str) -> bytes:
-    return content.replace(runbooks_base().encode(), base.encode())
 
 
 def _record(folder: Path) -> dict[str, Any]:
