@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from types import SimpleNamespace
@@ -385,15 +386,16 @@ class Resumable:
     """As much of an orchestrator as `resume_paused_run` wants, with a call to decide on."""
 
     def __init__(self, execute_turn: Any, add_tool_result: Any = lambda *_: None) -> None:
-        call = {"id": "call_0", "function": {"name": "ls", "arguments": "{}"}}
         messages = [
             SimpleNamespace(role="user", content=ASK),
-            SimpleNamespace(role="assistant", content="", tool_calls=[call]),
+            SimpleNamespace(role="assistant", content="", tool_calls=[PARKED]),
         ]
         self._conversation_controller = SimpleNamespace(
             messages=messages, add_tool_result=add_tool_result
         )
         self._tool_service = SimpleNamespace()
+        self._get_tool_execution_runtime = SimpleNamespace
+        self.active_session_id = "s"
         self.turn_executor = SimpleNamespace(execute_turn=execute_turn)
         self.mode_controller = SimpleNamespace(current_mode=SimpleNamespace(value="plan"))
         self._vertical_context = SimpleNamespace(name="coding")
@@ -402,8 +404,41 @@ class Resumable:
 async def resume(orchestrator: Any) -> Any:
     import victor.agent.durable_resume as module
 
-    paused = SimpleNamespace(pending_tool=None, session_id=None, agent_id=None, run_id="r")
-    return await module.resume_paused_run(orchestrator, paused, SimpleNamespace(approved=False))
+    return await module.resume_paused_run(orchestrator, parked(), SimpleNamespace(approved=False))
+
+
+PARKED = {"id": "call_0", "function": {"name": "ls", "arguments": "{}"}}
+
+
+def parked() -> Any:
+    """A run that waits for a decision on its one call, bound to it as Victor binds since 0.16."""
+    try:
+        from victor.agent.approval_binding import digest, proposal
+    except ImportError:
+        return SimpleNamespace(pending_tool=None, session_id="s", agent_id=None, run_id="r")
+    request: dict[str, Any] = {"id": "a", "timeout_seconds": 60, "created_at": time.time()}
+    action = {
+        "version": 1,
+        "call_id": PARKED["id"],
+        "tool_name": "ls",
+        "proposal": digest(proposal(PARKED)),
+        "payload": digest({}),
+    }
+    binding = {
+        **action,
+        "session_id": "s",
+        "agent_id": None,
+        "request_id": request["id"],
+        "expires_at": request["created_at"] + request["timeout_seconds"],
+    }
+    request["context"] = {"action_binding": action, "tool_name": "ls", "arguments": {}}
+    return SimpleNamespace(
+        approval_request=request,
+        pending_tool={"binding": binding, "tool_name": "ls", "arguments": {}},
+        session_id="s",
+        agent_id=None,
+        run_id="r",
+    )
 
 
 async def test_a_resumed_turn_is_a_turn_of_its_own() -> None:
@@ -424,6 +459,11 @@ async def test_a_resumed_turn_may_pause_again_and_is_paused_then(
     async def execute_turn(_message: str) -> Any:
         raise pause()
 
+    async def stored(*_: Any, **__: Any) -> tuple[str, dict[str, Any]]:
+        return "r2", {}
+
+    if hasattr(store, "record_pause_from_approval_async"):
+        monkeypatch.setattr(store, "record_pause_from_approval_async", stored)
     monkeypatch.setattr(store, "record_pause_from_approval", lambda *_, **__: ("r2", {}))
     with recording() as recorded:
         assert (await resume(Resumable(execute_turn))).awaiting_run_id == "r2"
@@ -432,7 +472,7 @@ async def test_a_resumed_turn_may_pause_again_and_is_paused_then(
 
 
 async def test_a_resumption_that_fails_is_a_failure_of_the_chat() -> None:
-    """What every real one does today: Victor passes too few arguments to its own method."""
+    """What every real one does on 0.9.5: Victor passes too few arguments to its own method."""
 
     def add_tool_result(_call_id: str, _name: str, _result: str) -> None: ...
 

@@ -48,17 +48,20 @@ _CANCELLED = "[Cancelled by user]"
 class Chunks:
     """How far a streamed turn came, without its content."""
 
-    __slots__ = ("cancelled", "complete", "started")
+    __slots__ = ("cancelled", "complete", "gave_up", "started")
 
     def __init__(self) -> None:
-        self.started = self.complete = self.cancelled = False
+        self.started = self.complete = self.cancelled = self.gave_up = False
 
     def add(self, chunk: Any) -> None:
-        if getattr(chunk, "content", None):
+        content = getattr(chunk, "content", None)
+        if content:
             self.started = True
         if getattr(chunk, "is_final", False):
             self.complete = True
-            self.cancelled = (getattr(chunk, "content", None) or "").strip() == _CANCELLED
+            self.cancelled = self.cancelled or (content or "").strip() == _CANCELLED
+        # Since 0.13 the verdict on a streamed turn is in a chunk, which may bear no content.
+        self.gave_up = self.gave_up or _gave_up(chunk)
 
 
 def _gave_up(answer: Any) -> bool:
@@ -74,12 +77,16 @@ def turn_status(call: Call) -> str:
     facts = call.stream.facts if call.stream is not None else None
     if facts is not None and facts.cancelled:
         return "cancelled"
-    gave_up = _gave_up(call.result) or any(part.digest for part in call.parts.get("answer", ()))
+    gave_up = (
+        _gave_up(call.result)
+        or (facts is not None and facts.gave_up)
+        or any(part.digest for part in call.parts.get("answer", ()))
+    )
     return "failure" if gave_up else "success"
 
 
 def answer_gave_up(call: Call) -> bool:
-    """What Victor judges at the end of a turn; a stream's caller never sees that answer."""
+    """What Victor before 0.13 judges at the end of a turn; a stream's caller sees no answer."""
     return _gave_up(call.argument("response", 0))
 
 

@@ -7,6 +7,7 @@ which alone knows of timeouts. It ran if the tool itself was entered.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from victor_otel import labels
@@ -155,10 +156,17 @@ def _record_cache(call: Call, record: Record) -> bool:
 
 
 def observe_batch(call: Call, record: Record) -> None:
-    """Duplicates and the tail over budget never reach the single-call path."""
-    single = [part.digest for part in call.parts.get("single", ())]
+    """Duplicates and the tail over budget never reach the single-call path.
+
+    Victor copies the results of single calls into the batch's (since 0.11), but keeps the
+    object that holds a call's arguments. A duplicate shares it too, and comes after.
+    """
+    single = Counter(id(part.digest) for part in call.parts.get("single", ()))
     for result in getattr(call.result, "results", ()):
-        if result.skipped and not any(result is one for one in single):
+        arguments = id(result.arguments)
+        if single[arguments]:
+            single[arguments] -= 1
+        elif result.skipped:
             record(
                 REJECTED,
                 tool=registered(call.instance.tools, result.tool_name),
@@ -166,8 +174,9 @@ def observe_batch(call: Call, record: Record) -> None:
             )
 
 
-def returned(call: Call) -> Any:
-    return call.result
+def arguments_of(call: Call) -> Any:
+    """The object by which a batch knows a single call again; dropped when the batch ends."""
+    return getattr(call.result, "arguments", None)
 
 
 def accepted(call: Call) -> bool:
@@ -212,7 +221,7 @@ AREA = Area(
             level=3,
             part="single",
             of=TOOL_BATCH,
-            digest=returned,
+            digest=arguments_of,
             observe=observe_call,
             feeds=_CALL_FEEDS,
         ),
