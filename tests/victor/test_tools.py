@@ -212,7 +212,11 @@ async def test_a_raising_tool_is_retried_inside_one_execution_timed_as_a_whole(
             entered.append(perf_counter())
         raise ValueError(number)
 
-    result = await Bench(own_tool(fail)).call("own_tool", number=1)
+    from victor.tools.enums import AccessMode
+
+    # Victor repeats since 0.11 only what cannot have had an effect.
+    tool = own_tool(fail, access_mode=property(lambda _: AccessMode.READONLY))
+    result = await Bench(tool).call("own_tool", number=1)
     assert not result.success
     assert len(entered) == 4
     expected = executed("own_tool", "failure", errors="tool_execution")
@@ -225,6 +229,24 @@ async def test_a_raising_tool_is_retried_inside_one_execution_timed_as_a_whole(
         (RATE, ("tool", "own_tool"), ("vertical", "none")): 0.0
     }
     assert seconds(recorded)[0] == pytest.approx(entered[-1] - entered[0], abs=0.01)
+
+
+async def test_a_raising_tool_that_may_have_had_an_effect_is_one_failure(
+    recorded: Recorded,
+) -> None:
+    """However often Victor enters it: once since 0.11, as often as it likes before."""
+    entered: list[int] = []
+
+    def fail(_tool: Any, number: int) -> None:
+        entered.append(number)
+        raise ValueError(number)
+
+    await Bench(own_tool(fail)).call("own_tool", number=1)
+    assert entered
+    points = recorded.points(*ALL)
+    expected = executed("own_tool", "failure", errors="tool_execution")
+    assert drop(points, ERRORS) == drop(expected, ERRORS)
+    assert sum(value for key, value in points.items() if key[0] == ERRORS) == 1
 
 
 def drop(points: dict[tuple[Any, ...], float], name: str) -> dict[tuple[Any, ...], float]:
