@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import re
 import sys
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,10 +21,7 @@ from tests.scenarios import SCENARIOS  # noqa: E402
 
 from victor_otel import catalog, guide, record, settings  # noqa: E402
 from victor_otel.spec import Area, Kind, Metric  # noqa: E402
-
-_PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-VERSIONS: list[str] = _PROJECT["tool"]["victor-otel"]["versions"]
-"""The versions of Victor on which every scenario is played."""
+from victor_otel.supported import TESTED  # noqa: E402
 
 _KINDS = {
     Kind.COUNTER: "counter",
@@ -90,7 +86,7 @@ def coverage() -> str:
         SystemExit: when there is a metric that no scenario proves.
     """
     rows = [_row(area, metric) for area in catalog.AREAS for metric in area.metrics]
-    return _COVERAGE.format(versions=", ".join(VERSIONS)) + "\n".join(rows) + "\n"
+    return _COVERAGE.format(versions=", ".join(TESTED)) + "\n".join(rows) + "\n"
 
 
 def _row(area: Area, metric: Metric) -> str:
@@ -98,14 +94,14 @@ def _row(area: Area, metric: Metric) -> str:
     if not proofs:
         raise SystemExit(f"no scenario proves {metric.prometheus_name}")
     name = metric.prometheus_name
-    played = [v for v in VERSIONS if any(scenario.applies(v) for scenario in proofs)]
+    played = [v for v in TESTED if any(scenario.applies(v) for scenario in proofs)]
     cells = (
         f"[`{name}`](#{name})",
         ", ".join(label.name for label in metric.labels),
         metric.meaning,
         f"[{area.name}](../{_module(area, metric)}): {_first(list(_sources(metric)))}",
         "<br>".join(f"[{s.name}](../tests/scenarios/{s.module}.py)" for s in proofs),
-        "all" if played == VERSIONS else ", ".join(played),
+        "all" if played == list(TESTED) else ", ".join(played),
     )
     return "| " + " | ".join(cells) + " |"
 

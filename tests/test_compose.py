@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from tests.compose import (
 from tests.processes import ROOT
 from tests.victor.agents import sandboxed
 from victor_otel.settings import Settings
+from victor_otel.supported import TESTED
 from victor_otel.version import __version__
 
 LOOPBACK = "127.0.0.1"
@@ -414,15 +414,13 @@ def test_grafana_shows_the_dashboards_that_are_mounted(every: dict[str, Service]
 
 def test_the_image_is_built_of_the_versions_that_are_tested() -> None:
     builder, final = dockerfile()
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        newest = tomllib.load(file)["tool"]["victor-otel"]["versions"][-1]
     python = "python:3.12-slim-bookworm"
     assert (builder["FROM"], final["FROM"]) == ([f"{python} AS builder"], [python])
     assert builder["ARG"] == [
-        f"VICTOR_VERSION={newest}",
+        f"VICTOR_VERSION={TESTED[-1]}",
         f"VICTOR_OTEL=victor-otel[instruments]=={__version__}",
     ]
-    assert final["ARG"] == [f"VICTOR_VERSION={newest}"]
+    assert final["ARG"] == [f"VICTOR_VERSION={TESTED[-1]}"]
     install = builder["RUN"][-1].split()
     assert install == [
         "/opt/victor/bin/pip",

@@ -131,7 +131,7 @@ def test_a_missing_victor_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found("versions", 1) == [("problem", "victor-ai is not installed in this environment")]
 
 
-@pytest.mark.parametrize("version", ["0.8.3", "1.0", "1.2.3"])
+@pytest.mark.parametrize("version", ["0.9.4", "1.0", "1.2.3"])
 def test_an_unsupported_victor_is_a_warning(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     installed(monkeypatch, version)
     ((status, detail),) = found("versions", 0)
@@ -139,7 +139,7 @@ def test_an_unsupported_victor_is_a_warning(monkeypatch: pytest.MonkeyPatch, ver
     assert version in detail
 
 
-@pytest.mark.parametrize("version", ["0.8.4", "0.9.5", "0.10.0", "0.9.6rc1"])
+@pytest.mark.parametrize("version", ["0.9.5", "0.9.6rc1", "0.10.0", "0.17.0"])
 def test_a_supported_victor_is_fine(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     installed(monkeypatch, version)
     assert [status for status, _ in found("versions", 0)] == ["ok"]

@@ -18,11 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from victor_otel.settings import LIFETIME, OTEL_TEMPORALITY, Settings, SettingsError
+from victor_otel.supported import BELOW, RANGE, TESTED
 from victor_otel.version import __version__
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
-
-SUPPORTED = ">=0.8.4,<1.0"
 
 _PACKAGES = (
     "victor-ai",
@@ -105,14 +104,14 @@ def _versions(report: Report) -> Iterator[Finding]:
         yield Finding(
             check="versions",
             status=WARNING,
-            detail=f"victor-ai {victor} is outside the supported range {SUPPORTED}",
-            advice=f'pip install "victor-ai{SUPPORTED}"; what still fits is recorded meanwhile',
+            detail=f"victor-ai {victor} is outside the supported range {RANGE}",
+            advice=f'pip install "victor-ai{RANGE}"; what still fits is recorded meanwhile',
         )
     else:
         yield Finding(
             check="versions",
             status=OK,
-            detail=f"victor-ai {victor} is supported ({SUPPORTED})",
+            detail=f"victor-ai {victor} is supported ({RANGE})",
         )
 
 
@@ -126,7 +125,7 @@ def _version(package: str) -> str | None:
 def _supported(version: str) -> bool:
     from victor_otel.catalog import release
 
-    return (0, 8, 4) <= release(version) < (1,)
+    return release(TESTED[0]) <= release(version) < release(BELOW)
 
 
 def _switched_on(_report: Report) -> Iterator[Finding]:

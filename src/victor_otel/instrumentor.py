@@ -8,8 +8,7 @@ from typing import Any
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from victor_otel import failsafe, instrumentation
-
-SUPPORTED = ("victor-ai >= 0.8.4, < 1.0",)
+from victor_otel.supported import RANGE
 
 
 class VictorInstrumentor(BaseInstrumentor):
@@ -20,7 +19,7 @@ class VictorInstrumentor(BaseInstrumentor):
     """
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        return SUPPORTED
+        return (f"victor-ai {RANGE}",)
 
     def _instrument(self, **kwargs: Any) -> None:
         # Anything but ImportError would keep all remaining instrumentors from starting.

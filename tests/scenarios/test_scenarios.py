@@ -17,6 +17,8 @@ from tests.processes import ROOT
 from tests.scenarios import SCENARIOS
 from tests.scenarios.scenario import Scenario, end_tasks, exported, names, of, played
 from victor_otel import catalog, instrumentation
+from victor_otel.catalog import release
+from victor_otel.supported import RANGE, TESTED
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", autouse=True)
@@ -74,11 +76,12 @@ def test_every_metric_has_a_scenario() -> None:
     assert [metric.name for metric in catalog.METRICS if metric not in proven] == []
 
 
-def test_the_oldest_version_of_the_gate_is_the_oldest_supported() -> None:
+def test_the_versions_that_are_supported_are_those_of_the_gate() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    (supported,) = project["project"]["optional-dependencies"]["instruments"]
-    oldest = project["tool"]["victor-otel"]["versions"][0]
-    assert supported.startswith(f"victor-ai>={oldest},")
+    victor, *_ = project["project"]["optional-dependencies"]["instruments"]
+    assert victor == f"victor-ai{RANGE}"
+    versions = {pair["victor"] for pair in project["tool"]["victor-otel"]["pairs"]}
+    assert tuple(sorted(versions, key=release)) == TESTED
 
 
 def test_scenarios_have_names_of_their_own() -> None:

@@ -25,7 +25,7 @@ from victor_otel.shared import REQUESTS
 from victor_otel.spec import Kind, Metric
 
 AT_ONCE = 16
-VERSIONS = ("0.9.0", "1.0.0")
+VERSIONS = ("0.9.5", "0.17.0")
 # Powers of two, so that sums are exact in whatever order they are added.
 DURATIONS = (0.25, 0.5, 8.0)
 

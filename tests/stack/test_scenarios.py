@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from tests.stack.processes import (
 )
 from tests.stack.test_routes import Series, cumulative, exported_name, names, normalized
 from victor_otel import catalog
-from victor_otel.catalog import release
 from victor_otel.spec import Kind
 
 pytestmark = pytest.mark.stack
@@ -81,5 +79,4 @@ def test_all_scenarios_together_arrive_on_both_routes_as_counted() -> None:
     for found in routes:
         assert fed - names(found) == set()
         assert by_name(found, "victor_total_requests")
-    if release(importlib.metadata.version("victor-ai")) >= release("0.9.0"):
-        assert {exported_name(metric) for metric in GUIDE} <= fed
+    assert {exported_name(metric) for metric in GUIDE} <= fed

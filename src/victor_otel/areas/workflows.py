@@ -34,20 +34,11 @@ def _status(call: Call) -> str:
     if getattr(told, "success", True) is False and call.status in {"success", "failure"}:
         error = str(getattr(told, "error", None) or "")
         return "timeout" if error.startswith(_TIMEOUTS) else "failure"
-    if call.status != "success":
-        return call.status
-    swallowed = any(_swallowed(getattr(one, "state", None)) for one in (told, graph))
-    return "failure" if swallowed else "success"
+    return call.status
 
 
 _TIMEOUTS = ("Execution timeout", "Workflow execution timed out", "TimeoutError")
 """How Victor begins the error of a run, or of a node in it, that took too long."""
-
-
-def _swallowed(state: Any) -> bool:
-    """Victor before 0.9 leaves a node's error in the state of a run that it calls a success."""
-    found = mapping(state)
-    return ("_node_results" in found or "_workflow_name" in found) and bool(found.get("_error"))
 
 
 def returned(call: Call) -> Any:
@@ -93,14 +84,6 @@ AREA = Area(
                 (f"{_GRAPH}.invoke", None),
                 (f"{_GRAPH}.stream", NoFacts),
             )
-        ),
-        # An engine of its own, through none of the others.
-        Hook(
-            target="victor.workflows.unified_executor:CompiledWorkflowExecutor.execute",
-            scope=WORKFLOW_RUN,
-            observe=observe_run,
-            feeds=_FEEDS,
-            until="0.9.2",
         ),
     ),
 )
