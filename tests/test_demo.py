@@ -255,5 +255,6 @@ def test_without_victor_it_says_what_to_install() -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        'victor-otel demo: victor-ai is not installed: pip install "victor-otel[instruments]"\n'
+        'victor-otel demo: victor-ai is not installed: pip install "victor-otel[instruments]", '
+        'or uvx --from "victor-otel[instruments]" victor-otel demo\n'
     )

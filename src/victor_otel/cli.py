@@ -79,7 +79,12 @@ def demo(
 ) -> None:
     """Run a real Victor session on a scripted model and watch its numbers. No key, no network."""
     if importlib.util.find_spec("victor") is None:
-        _fail("demo", 'victor-ai is not installed: pip install "victor-otel[instruments]"')
+        extra = '"victor-otel[instruments]"'
+        _fail(
+            "demo",
+            f"victor-ai is not installed: pip install {extra}, "
+            f"or uvx --from {extra} victor-otel demo",
+        )
     if otlp and not otlp.startswith(("http://", "https://")):
         _fail("demo", f"--otlp wants a URL such as http://localhost:4318, not {otlp!r}")
     if repeat and (once or as_json):
