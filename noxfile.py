@@ -209,5 +209,5 @@ def doors(session: nox.Session, wheel: str) -> None:
     play = (wheel, "victor-otel", "demo", "--once", "--port=0")
     for python in sorted({pair["python"] for pair in PAIRS[1:]}):
         session.run("uvx", f"--python={python}", "--from", *play, external=True)
-        found = session.run("uv", "python", "find", python, silent=True, external=True)
+        found = session.run("uv", "python", "find", "--system", python, silent=True, external=True)
         session.run("pipx", "run", "--no-cache", f"--python={found.strip()}", "--spec", *play)
