@@ -13,8 +13,9 @@ import sys
 import threading
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 from opentelemetry import metrics
@@ -40,6 +41,34 @@ _guests: list[Any] = []
 """Collectors of prometheus_client that share every endpoint of ours."""
 
 
+class Flusher:
+    """Runs `work` when asked, on a thread that exists beforehand.
+
+    CPython 3.12.0 to 3.12.2 starts no thread once the interpreter shuts down, and that is
+    when the last export is made.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._asked: SimpleQueue[threading.Event] = SimpleQueue()
+        threading.Thread(target=self._serve, name="victor-otel-flush", daemon=True).start()
+
+    def run(self, timeout: float) -> bool:
+        """Whether `work` ended within `timeout` seconds; a slow one goes on by itself."""
+        ended = threading.Event()
+        self._asked.put(ended)
+        return ended.wait(timeout)
+
+    def _serve(self) -> None:
+        while True:
+            ended = self._asked.get()
+            try:
+                self._work()
+            except Exception:
+                logger.exception("victor-otel: an export failed.")
+            ended.set()
+
+
 @dataclass(kw_only=True)
 class Pipeline:
     """Where the data goes. `owner`: application, victor-otel, or nobody (yet)."""
@@ -55,18 +84,18 @@ class Pipeline:
     readers: list[Any] = field(default_factory=list[Any])
     exporters: list[Any] = field(default_factory=list[Any])
     server: Any = None
+    flusher: Flusher | None = None
+    """Present where something is exported."""
 
     def flush(self) -> bool:
         """The last export, bounded: a dead backend delays the exit by `exit_timeout` at most.
 
         Returns whether everything was delivered.
         """
-        if not self.exporters:
+        if self.flusher is None:
             return True
-        flush = threading.Thread(target=self._collect_all, name="victor-otel-flush", daemon=True)
-        flush.start()
-        flush.join(self.exit_timeout)
-        delivered = not flush.is_alive() and all(one.delivered for one in self.exporters)
+        finished = self.flusher.run(self.exit_timeout)
+        delivered = finished and all(one.delivered for one in self.exporters)
         if not delivered:
             logger.error(
                 "victor-otel: the last metrics could not be delivered within %g s (%s).",
@@ -75,7 +104,8 @@ class Pipeline:
             )
         return delivered
 
-    def _collect_all(self) -> None:
+    def collect(self) -> None:
+        """One export of every reader."""
         for reader in self.readers:
             reader.collect(timeout_millis=self.exit_timeout * 1000)
 
@@ -158,6 +188,8 @@ def _build(settings: Settings, health: Health) -> Pipeline:
         shutdown_on_exit=False,
     )
     built.recorder = Recorder(provider, health, gauges=built.lifetime == "long")
+    if built.exporters:
+        built.flusher = Flusher(built.collect)
     return built
 
 
