@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from victor_otel import labels
+from victor_otel.classes import VICTOR_ERROR, is_a
 from victor_otel.scope import CURRENT, active
-from victor_otel.spec import Call, Kind, Metric, Record, Scope, is_a, is_timeout
+from victor_otel.spec import Call, Kind, Metric, Record, Scope, is_timeout
 
 REQUESTS = Metric(
     name="victor.requests",
@@ -134,7 +135,7 @@ def record_security_event(record: Record, kind: str) -> None:
 
 def error_type(error: BaseException) -> str:
     """Victor's category of an error, else its class; never its text."""
-    if is_a(error, "victor.core.errors.VictorError") and not is_timeout(error):
+    if is_a(error, VICTOR_ERROR) and not is_timeout(error):
         # A provider's timeout has the category of a lost connection.
         category = getattr(error, "category", None)
         return str(getattr(category, "value", category))

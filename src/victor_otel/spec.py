@@ -12,6 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+from victor_otel.classes import (
+    APPROVAL_PAUSE,
+    PROVIDER_TIMEOUT_ERROR,
+    TOOL_TIMEOUT_ERROR,
+    is_a,
+)
+
 __all__ = [
     "MAX_LENGTH",
     "UNSET",
@@ -32,7 +39,6 @@ __all__ = [
     "Stream",
     "StreamFacts",
     "Unset",
-    "is_a",
     "is_timeout",
     "mapping",
 ]
@@ -239,16 +245,11 @@ class Call:
             return "success" if whole else "cancelled"
         if self.error is None:
             return "success"
-        if is_a(self.error, "victor.framework.approval_pause.ApprovalPause"):
+        if is_a(self.error, APPROVAL_PAUSE):
             return "paused"
         if isinstance(self.error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
             return "cancelled"
         return "timeout" if is_timeout(self.error) else "failure"
-
-
-def is_a(value: object, *paths: str) -> bool:
-    """Whether `value` is an instance of a class known only by its `module.Class` path."""
-    return any(f"{cls.__module__}.{cls.__qualname__}" in paths for cls in type(value).__mro__)
 
 
 def mapping(value: object) -> Mapping[Any, Any]:
@@ -259,7 +260,7 @@ def mapping(value: object) -> Mapping[Any, Any]:
 def is_timeout(error: BaseException) -> bool:
     """A timeout of Python's or of Victor's, whose own classes do not derive from Python's."""
     return isinstance(error, TimeoutError) or is_a(
-        error, "victor.core.errors.ProviderTimeoutError", "victor.core.errors.ToolTimeoutError"
+        error, PROVIDER_TIMEOUT_ERROR, TOOL_TIMEOUT_ERROR
     )
 
 

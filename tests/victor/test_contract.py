@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from victor_otel import catalog, instrumentation
+from victor_otel import catalog, classes, instrumentation
 from victor_otel.areas import events
+from victor_otel.classes import VictorClass
 from victor_otel.health import victor_version
 from victor_otel.patching import resolve
 from victor_otel.verticals import dataanalysis, rag
@@ -49,6 +50,24 @@ def test_hook_resolves_and_is_of_the_kind_that_is_wrapped(target: str) -> None:
         assert all(hook.overrides for hook in streams) or not inspect.iscoroutinefunction(function)
     if any(hook.asgi for hook in hooks(target)):
         assert not inspect.iscoroutinefunction(function)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_target_stands_in_the_module_that_is_named(target: str) -> None:
+    """A module that only repeats it may never be imported: the hook would wait for ever."""
+    module, _, path = target.partition(":")
+    found = getattr(importlib.import_module(module), path.partition(".")[0])
+    assert getattr(found, "__module__", module) == module
+
+
+@pytest.mark.parametrize("known", classes.ALL, ids=lambda known: known.name)
+def test_class_that_is_recognised_by_its_path_has_a_declared_one(known: VictorClass) -> None:
+    modules = set[str]()
+    for module in known.modules:
+        with contextlib.suppress(ModuleNotFoundError):
+            modules.add(getattr(importlib.import_module(module), known.name).__module__)
+    assert len(modules) == 1
+    assert modules <= set(known.modules)
 
 
 @dataclass(frozen=True)

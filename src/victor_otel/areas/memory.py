@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from victor_otel import labels
+from victor_otel.classes import CONVERSATION_STORE, ENTITY_MEMORY, MEMORY_COORDINATOR, is_a
 from victor_otel.shared import ERRORS, error_type, record_error
 from victor_otel.spec import (
     Area,
@@ -24,7 +25,6 @@ from victor_otel.spec import (
     Observer,
     Record,
     Scope,
-    is_a,
 )
 
 RECALL_ACCURACY = Metric(
@@ -114,7 +114,7 @@ def _ending(call: Call, operation: str) -> tuple[str, str]:
 
 def _fruitless(call: Call, operation: str) -> str:
     """Why nothing came of what a coordinator was asked, for it raises nothing."""
-    if not is_a(call.instance, _path(_COORDINATOR)):
+    if not is_a(call.instance, MEMORY_COORDINATOR):
         return ""
     if operation == "search":
         return "" if call.parts.get("lane") else "no_provider"
@@ -129,12 +129,8 @@ def _fruitless(call: Call, operation: str) -> str:
 def _dropped(call: Call, provider: Any) -> bool:
     """Some of Victor's adapters store nothing and say that they did."""
     memory = getattr(provider, "_memory", getattr(provider, "_store", None))
-    own = is_a(memory, _path(_ENTITIES), _path(_CONVERSATIONS))
+    own = is_a(memory, ENTITY_MEMORY, CONVERSATION_STORE)
     return own and len(call.parts["operation"]) == 1  # the coordinator's own
-
-
-def _path(target: str) -> str:
-    return target.replace(":", ".")
 
 
 def observe_outcome(call: Call, record: Record) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from victor_otel import labels
+from victor_otel.classes import PROVIDER_RATE_LIMIT_ERROR, is_a
 from victor_otel.scope import CURRENT, active
 from victor_otel.shared import CHAT_TURN, ERRORS, PROVIDER_CALL, error_type, record_error
-from victor_otel.spec import UNSET, Area, Call, Hook, Kind, Metric, Record, Scope, is_a, mapping
+from victor_otel.spec import UNSET, Area, Call, Hook, Kind, Metric, Record, Scope, mapping
 
 LATENCY = Metric(
     name="victor.provider.latency",
@@ -126,9 +127,7 @@ def observe_call(call: Call, record: Record) -> None:
         if isinstance(tokens, int) and tokens > 0:
             record(TOKENS, tokens, provider=provider, model=model, type=kind)
     record(RETRIES, max(0, answer.attempts - 1), provider=provider)
-    limited = call.error is not None and is_a(
-        call.error, "victor.core.errors.ProviderRateLimitError"
-    )
+    limited = is_a(call.error, PROVIDER_RATE_LIMIT_ERROR)
     record(RATE_LIMITS, int(limited), provider=provider)
     if call.error is not None and status != "cancelled":
         record_error(record, "provider", error_type(call.error))

@@ -16,8 +16,9 @@ from time import perf_counter
 from typing import Any
 
 from victor_otel import failsafe, labels
+from victor_otel.classes import MCP_SERVER, is_a
 from victor_otel.shared import CHAT_TURN, INITIALIZATION, REQUEST, last_turn
-from victor_otel.spec import UNSET, Area, Call, Follow, Hook, Kind, Metric, Reading, Record, is_a
+from victor_otel.spec import UNSET, Area, Call, Follow, Hook, Kind, Metric, Reading, Record
 
 STARTED = Metric(
     name="victor.user.sessions",
@@ -133,7 +134,7 @@ class Sessions:
             user = _LOCAL_USER
             owner = call.owner if turn is None else turn.owner
             key = id(owner)
-            if is_a(call.instance, "victor.integrations.mcp.server.MCPServer"):
+            if is_a(call.instance, MCP_SERVER):
                 key = ("mcp", id(call.instance))
                 self._begin(key, interface, call.started, record)
         with self._lock:

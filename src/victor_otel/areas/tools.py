@@ -254,10 +254,18 @@ AREA = Area(
             of=TOOL_CALL,
             digest=accepted,
         ),
+        # Victor moved it; the old module repeats the new one, but need not be imported.
         Hook(
             target="victor.framework.hitl:HITLController.process_approval",
             part="confirm",
             of=TOOL_CALL,
+            until="0.16",
+        ),
+        Hook(
+            target="victor.agent.hitl:HITLController.process_approval",
+            part="confirm",
+            of=TOOL_CALL,
+            since="0.16",
         ),
         Hook(target=f"{_EXECUTOR}._check_rbac", part="rbac", of=TOOL_CALL, digest=accepted),
         Hook(

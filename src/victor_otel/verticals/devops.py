@@ -21,7 +21,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from victor_otel import labels
-from victor_otel.spec import Area, Call, Hook, Kind, Metric, Reading, Record, Scope, is_a, mapping
+from victor_otel.classes import (
+    DOCKER_DEPLOYMENT,
+    ECS_DEPLOYMENT,
+    KUBERNETES_DEPLOYMENT,
+    KUBERNETES_SERVICES,
+    LOCAL_DEPLOYMENT,
+    REMOTE_DEPLOYMENT,
+    is_a,
+)
+from victor_otel.spec import Area, Call, Hook, Kind, Metric, Reading, Record, Scope, mapping
 
 DEPLOYMENTS = Metric(
     name="victor.devops.deployments",
@@ -76,11 +85,10 @@ _OUTCOMES = {
 
 _SERVICES = "victor.workflows.services.providers"
 _HANDLERS = "victor.workflows.deployment"
-_KUBERNETES_SERVICES = f"{_SERVICES}.kubernetes.KubernetesServiceProvider"
 _HANDLER_SOURCES = {
-    f"{_HANDLERS}.DockerDeploymentHandler": "docker",
-    f"{_HANDLERS}.KubernetesDeploymentHandler": "kubernetes",
-    f"{_HANDLERS}.ECSDeploymentHandler": "ecs",
+    DOCKER_DEPLOYMENT: "docker",
+    KUBERNETES_DEPLOYMENT: "kubernetes",
+    ECS_DEPLOYMENT: "ecs",
 }
 
 
@@ -94,8 +102,7 @@ def outcome(word: object) -> str | None:
 
 def deploys(call: Call) -> bool:
     """Victor's local handler, there for every workflow, does nothing; so does its remote one."""
-    idle = ("LocalDeploymentHandler", "RemoteDeploymentHandler")
-    return not is_a(call.instance, *(f"{_HANDLERS}.{name}" for name in idle))
+    return not is_a(call.instance, LOCAL_DEPLOYMENT, REMOTE_DEPLOYMENT)
 
 
 def applies_terraform(call: Call) -> bool:
@@ -173,7 +180,7 @@ class Devops:
             _record_deployment(record, "terraform", _terraform_status(call))
 
     def observe_prepare(self, call: Call, record: Record) -> None:
-        sources = (source for path, source in _HANDLER_SOURCES.items() if is_a(call.instance, path))
+        sources = (source for cls, source in _HANDLER_SOURCES.items() if is_a(call.instance, cls))
         _record_deployment(record, next(sources, "other"), call.status)
 
     def observe_prepared(self, call: Call, _record: Record) -> None:
@@ -193,7 +200,7 @@ class Devops:
         """Plain processes and services of a cloud have handles as well, without a container."""
         handle = call.result
         contained = getattr(handle, "container_id", None) or is_a(
-            call.instance, _KUBERNETES_SERVICES
+            call.instance, KUBERNETES_SERVICES
         )
         if call.error is None and contained:
             self._containers.add(_handle_key(handle))
