@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from tests.processes import environment, free_port
 from victor_otel import doctor, instrumentation
 from victor_otel.cli import app
+from victor_otel.supported import TESTED
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +144,15 @@ def test_an_unsupported_victor_is_a_warning(monkeypatch: pytest.MonkeyPatch, ver
 def test_a_supported_victor_is_fine(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     installed(monkeypatch, version)
     assert [status for status, _ in found("versions", 0)] == ["ok"]
+
+
+def test_a_victor_newer_than_the_last_tested_one_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed(monkeypatch, "0.99.0")
+    assert found("versions", 0) == [
+        ("warning", f"victor-ai 0.99.0 is newer than the last tested release {TESTED[-1]}")
+    ]
 
 
 def test_a_missing_dependency_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import socket
 import urllib.error
 import urllib.request
@@ -107,6 +108,13 @@ def _versions(report: Report) -> Iterator[Finding]:
             detail=f"victor-ai {victor} is outside the supported range {RANGE}",
             advice=f'pip install "victor-ai{RANGE}"; what still fits is recorded meanwhile',
         )
+    elif _untested(victor):
+        yield Finding(
+            check="versions",
+            status=WARNING,
+            detail=f"victor-ai {victor} is newer than the last tested release {TESTED[-1]}",
+            advice="pip install --upgrade victor-otel; what still fits is recorded meanwhile",
+        )
     else:
         yield Finding(
             check="versions",
@@ -126,6 +134,12 @@ def _supported(version: str) -> bool:
     from victor_otel.catalog import release
 
     return release(TESTED[0]) <= release(version) < release(BELOW)
+
+
+def _untested(version: str) -> bool:
+    from victor_otel.catalog import release
+
+    return release(version) > release(TESTED[-1])
 
 
 def _switched_on(_report: Report) -> Iterator[Finding]:
@@ -165,6 +179,28 @@ def _hooks(report: Report) -> Iterator[Finding]:
     else:
         advice = "Waiting hooks bind when Victor imports their modules." if waiting else ""
         yield Finding(check="hooks", status=OK, detail=detail, advice=advice)
+    yield from _extras(report)
+
+
+def _extras(report: Report) -> Iterator[Finding]:
+    """What waits because Victor was installed without the extra that brings its module."""
+    from victor_otel import catalog
+
+    lacking = {
+        (hook.needs, hook.target)
+        for hook in catalog.HOOKS
+        if hook.needs and report.hooks.get(hook.target) == "waiting"
+    }
+    for extra in sorted({extra for extra, _ in lacking}, key=lambda extra: extra.name):
+        if importlib.util.find_spec(extra.module) is None:
+            targets = sorted(target for needed, target in lacking if needed == extra)
+            yield Finding(
+                check="extras",
+                status=OK,
+                detail=f"{len(targets)} waiting: {', '.join(targets)} "
+                f"(needs the extra victor-ai[{extra.name}])",
+                advice=f'pip install "victor-ai[{extra.name}]" if you use it',
+            )
 
 
 def _import(module: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from victor_otel import labels
 from victor_otel.classes import VICTOR_ERROR, is_a
 from victor_otel.scope import CURRENT, active
-from victor_otel.spec import Call, Kind, Metric, Record, Scope, is_timeout
+from victor_otel.spec import Call, Extra, Kind, Metric, Record, Scope, is_timeout
 
 REQUESTS = Metric(
     name="victor.requests",
@@ -83,6 +83,8 @@ TOOL_CALL = Scope(name="tool_call")
 PROVIDER_CALL = Scope(name="provider_call")
 WORKFLOW_RUN = Scope(name="workflow_run", outermost=True)
 PLANNING = Scope(name="planning", outermost=True)
+
+TERMINAL = Extra(module="textual", name="tui")
 
 REQUEST_FEEDS = (REQUESTS, REQUEST_RATE, ERROR_RATE)
 

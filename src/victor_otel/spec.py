@@ -25,6 +25,7 @@ __all__ = [
     "Area",
     "Call",
     "Context",
+    "Extra",
     "Follow",
     "Hook",
     "Kind",
@@ -294,6 +295,14 @@ class Scope:
     """Counts the calls that have begun and not ended, by interface."""
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What Victor brings only with an extra of its own: the module, and the extra's name."""
+
+    module: str
+    name: str
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Hook:
     """A function of Victor's that is wrapped: `target` is `"module:Class.method"`.
@@ -325,6 +334,8 @@ class Hook:
     """The orchestrator in whose name a call runs, where the instance does not tell."""
     owns: tuple[str, ...] = ()
     """Attributes of the instance, an orchestrator, that belong to it once the call is over."""
+    needs: Extra | None = None
+    """Without it the target's module cannot be imported, and the hook waits."""
     opens: bool = False
     """Real work begins here: the pipeline starts on entry."""
     since: str = ""

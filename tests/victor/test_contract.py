@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,9 +20,19 @@ from victor_otel.areas import events
 from victor_otel.classes import VictorClass
 from victor_otel.health import victor_version
 from victor_otel.patching import resolve
+from victor_otel.spec import Hook
 from victor_otel.verticals import dataanalysis, rag
 
-TARGETS = sorted(instrumentation.hooks_by_target(victor_version()))
+VERSION = victor_version()
+
+
+def is_here(hook: Hook) -> bool:
+    """Whether the extra that a target's module needs is installed, if it needs one."""
+    return hook.needs is None or importlib.util.find_spec(hook.needs.module) is not None
+
+
+DECLARED = instrumentation.hooks_by_target(VERSION)
+TARGETS = sorted(target for target, rows in DECLARED.items() if all(map(is_here, rows)))
 
 
 def owner_and_name(target: str) -> tuple[Any, str]:
@@ -35,7 +46,7 @@ def identities(owner: Any) -> dict[str, int]:
 
 
 def hooks(target: str) -> list[Any]:
-    return instrumentation.hooks_by_target(victor_version())[target]
+    return DECLARED[target]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -78,7 +89,14 @@ class Look:
     seen_as: dict[str, Any]
 
     @classmethod
-    def at(cls, target: str) -> Look:
+    def at(cls, target: str) -> Look | Exception:
+        try:
+            return cls._at(target)
+        except Exception as error:
+            return error
+
+    @classmethod
+    def _at(cls, target: str) -> Look:
         owner, name = owner_and_name(target)
         function = getattr(owner, name)
         seen_as = {
@@ -96,22 +114,30 @@ class Look:
 class Switch:
     """All targets before, during and after; binding the hooks for each alone takes a minute."""
 
-    before: dict[str, Look]
-    bound: dict[str, Look]
-    after: dict[str, Look]
+    before: dict[str, Look | Exception]
+    bound: dict[str, Look | Exception]
+    after: dict[str, Look | Exception]
     states: dict[str, str]
+
+    def of(self, target: str) -> tuple[Look, Look, Look]:
+        """One target's; what could not be looked at fails its own test and no other's."""
+        looks = (self.before[target], self.bound[target], self.after[target])
+        for look in looks:
+            if isinstance(look, Exception):
+                raise look
+        return cast("tuple[Look, Look, Look]", looks)
 
 
 @pytest.fixture(scope="module")
 def switch() -> Switch:
-    looks: list[dict[str, Look]] = []
+    looks: list[dict[str, Look | Exception]] = []
 
     def look() -> None:
         looks.append({target: Look.at(target) for target in TARGETS})
 
     instrumentation.deactivate()
     for target in TARGETS:
-        owner_and_name(target)  # what is imported changes what imports it
+        Look.at(target)  # what is imported changes what imports it
     look()
     states = dict(instrumentation.activate().health.hooks)
     look()
@@ -124,14 +150,16 @@ def switch() -> Switch:
 def test_hook_binds_and_uninstrument_leaves_the_dictionary_as_it_was(
     switch: Switch, target: str
 ) -> None:
+    before, bound, after = switch.of(target)
     assert switch.states[target] == "bound"
-    assert switch.bound[target].owner != switch.before[target].owner
-    assert switch.after[target].owner == switch.before[target].owner
+    assert bound.owner != before.owner
+    assert after.owner == before.owner
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_wrapped_function_looks_like_the_original(switch: Switch, target: str) -> None:
-    assert switch.bound[target].seen_as == switch.before[target].seen_as
+    before, bound, _ = switch.of(target)
+    assert bound.seen_as == before.seen_as
 
 
 def test_every_metric_is_fed_by_a_hook_a_reading_or_the_application() -> None:
@@ -209,4 +237,30 @@ def test_a_target_broken_by_hand_is_said_by_doctor_and_nothing_else_changes() ->
         False,
         ["victor.agent.services.chat_service:ChatService.stream_chat"],
         ["victor.agent.services.chat_service:ChatService.stream_chat"],
+    ]
+
+
+_WITHOUT_EXTRAS = """
+import json, sys
+from victor_otel import catalog
+needed = {hook.target: hook.needs for hook in catalog.HOOKS if hook.needs}
+for extra in needed.values():
+    sys.modules[extra.module] = None
+from victor_otel.doctor import examine
+report = examine()
+states = {report.hooks[target] for target in needed}
+said = [f.detail for f in report.findings if f.check == "extras"]
+print(json.dumps([sorted(needed), sorted(states), report.healthy, said]))
+"""
+
+
+def test_what_needs_an_extra_of_victors_waits_without_it_and_doctor_says_so() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_EXTRAS], capture_output=True, text=True, check=True
+    )
+    targets, states, healthy, said = json.loads(answer.stdout.splitlines()[-1])
+    assert targets
+    assert (states, healthy) == (["waiting"], True)
+    assert said == [
+        f"{len(targets)} waiting: {', '.join(targets)} (needs the extra victor-ai[tui])"
     ]

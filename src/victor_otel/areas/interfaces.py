@@ -16,6 +16,7 @@ from victor_otel.shared import (
     FEATURES,
     REQUEST,
     REQUEST_FEEDS,
+    TERMINAL,
     error_type,
     last_turn,
     record_error,
@@ -178,6 +179,6 @@ AREA = Area(
             feeds=(FEATURES,),
         ),
         Hook(target="victor.ui.commands.chat:run_oneshot", scope=ONE_SHOT),
-        Hook(target="victor.ui.tui.app:VictorTUIApp.run_async", interface="tui"),
+        Hook(target="victor.ui.tui.app:VictorTUIApp.run_async", interface="tui", needs=TERMINAL),
     ),
 )

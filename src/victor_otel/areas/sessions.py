@@ -17,7 +17,7 @@ from typing import Any
 
 from victor_otel import failsafe, labels
 from victor_otel.classes import MCP_SERVER, is_a
-from victor_otel.shared import CHAT_TURN, INITIALIZATION, REQUEST, last_turn
+from victor_otel.shared import CHAT_TURN, INITIALIZATION, REQUEST, TERMINAL, last_turn
 from victor_otel.spec import UNSET, Area, Call, Follow, Hook, Kind, Metric, Reading, Record
 
 STARTED = Metric(
@@ -216,6 +216,7 @@ AREA = Area(
         Hook(
             target="victor.ui.tui.app:VictorTUIApp.__init__",
             observe=Sessions.observe_screen,
+            needs=TERMINAL,
             feeds=(STARTED,),
         ),
         *(
