@@ -107,6 +107,7 @@ REASON = Label(
         "permission_denied",
         "repeated_failure",
         "middleware_blocked",
+        "middleware_error",
         "invalid_tool_name",
         "missing_tool_name",
         "invalid_tool_call",
@@ -145,9 +146,10 @@ EVENT_FAMILY = Label(
 )
 SECURITY_EVENT = Label(
     name="kind",
-    values=("authorization_failed", "tool_blocked", "vulnerability_found"),
+    values=("authorization_failed", "tool_blocked", "result_withheld", "vulnerability_found"),
     fallback="tool_blocked",
-    meaning="an authorization failed, a tool was blocked, a scan found something",
+    meaning="an authorization failed, a tool was blocked, what a tool returned was withheld from "
+    "the model, a scan found something",
 )
 AUTHORIZATION_SOURCE = Label(
     name="source",

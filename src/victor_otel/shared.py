@@ -86,6 +86,9 @@ PLANNING = Scope(name="planning", outermost=True)
 
 TERMINAL = Extra(module="textual", name="tui")
 
+WITHHELD = "result_withheld"
+"""Victor's outcome of a call that ran and whose result a middleware then refused to hand on."""
+
 REQUEST_FEEDS = (REQUESTS, REQUEST_RATE, ERROR_RATE)
 
 

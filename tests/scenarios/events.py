@@ -34,7 +34,7 @@ async def subscribed_collector(count: Count) -> None:
                 for family, handler in handlers.items()
                 for each in (handler, note)
             ]
-            await made.run("Look around.")
+            await made.run("List the files in this folder.")
             await asyncio.wait_for(ended.wait(), 10)
             for handle in subscribed:  # the bus is that of the whole process
                 await made.event_bus.unsubscribe(handle)

@@ -62,7 +62,7 @@ async def one_turn(*, bus: bool = False, middleware: bool = False) -> list[str]:
                     )
                     for each in (handler, note)
                 ]
-            await made.run("Greet.")
+            await made.run("Greet me with the tool.")
             if bus:
                 await asyncio.wait_for(ended.wait(), 10)
                 for handle in subscribed:  # the bus is that of the whole process

@@ -616,16 +616,17 @@ async def test_what_the_permission_policy_denies_is_rejected(recorded: Recorded)
     assert recorded.points(*ALL) == rejected("write", "permission_denied")
 
 
-async def test_what_a_middleware_blocks_is_rejected(recorded: Recorded) -> None:
+def chain(*, before: Callable[[], Any], after: Callable[[], Any]) -> Any:
+    """Victor's chain with one middleware, of what `before` and `after` answer."""
     from victor.agent.middleware_chain import MiddlewareChain
-    from victor.core.vertical_types import MiddlewarePriority, MiddlewareResult
+    from victor.core.vertical_types import MiddlewarePriority
 
     class Guard:
-        async def before_tool_call(self, _name: str, _arguments: Any) -> MiddlewareResult:
-            return MiddlewareResult(proceed=False, error_message="not today")
+        async def before_tool_call(self, _name: str, _arguments: Any) -> Any:
+            return before()
 
-        async def after_tool_call(self, *_: Any) -> None:
-            return None
+        async def after_tool_call(self, *_: Any) -> Any:
+            return after()
 
         def get_priority(self) -> MiddlewarePriority:
             return MiddlewarePriority.NORMAL
@@ -633,10 +634,42 @@ async def test_what_a_middleware_blocks_is_rejected(recorded: Recorded) -> None:
         def get_applicable_tools(self) -> None:
             return None
 
-    chain = MiddlewareChain()
-    chain.add(Guard())  # type: ignore[arg-type]
-    await Bench(own_tool(double), middleware_chain=chain).call("own_tool", number=1)
+    made = MiddlewareChain()
+    made.add(Guard())  # type: ignore[arg-type]
+    return made
+
+
+async def test_what_a_middleware_blocks_is_rejected(recorded: Recorded) -> None:
+    from victor.core.vertical_types import MiddlewareResult
+
+    refusal = MiddlewareResult(proceed=False, error_message="not today")
+    guards = chain(before=lambda: refusal, after=lambda: None)
+    await Bench(own_tool(double), middleware_chain=guards).call("own_tool", number=1)
     assert recorded.points(*ALL) == rejected("own_tool", "middleware_blocked")
+
+
+@pytest.mark.parametrize(("succeeds", "status"), [(True, "success"), (False, "failure")])
+async def test_what_is_withheld_after_it_ran_counts_as_it_ran(
+    recorded: Recorded, succeeds: bool, status: str
+) -> None:
+    from victor.agent.tool_pipeline import ToolPipeline
+    from victor.core.vertical_types import MiddlewareResult
+    from victor.tools.base import ToolResult
+
+    def run(_tool: Any, number: int) -> Any:
+        return ToolResult(success=succeeds, output=number, error=None if succeeds else "broken")
+
+    def refuse() -> None:
+        raise PermissionError("kept back")
+
+    guards = chain(before=MiddlewareResult, after=refuse)
+    result = await Bench(own_tool(run), middleware_chain=guards).call("own_tool", number=1)
+    withholds = hasattr(ToolPipeline, "_process_tool_result")  # 0.9.5 hands it on all the same
+    assert (result.outcome_kind == "result_withheld") is withholds
+    errors = "" if succeeds else "tool_execution"
+    assert recorded.points(*ALL) == executed("own_tool", status, errors=errors)
+    event = ("victor.security.events", ("kind", "result_withheld"))
+    assert recorded.points(event[0]) == ({event: 1} if withholds else {})
 
 
 def shell(runs: list[str] | None = None) -> Any:

@@ -6,6 +6,7 @@ decided upon once a request, when that ends.
 
 A tool is blocked by the permission policy, a middleware or a role; a human's no blocks
 none. A scan that could not look at everything is a failure, and what it found counts still.
+A tool whose result a middleware withheld has run: the withholding is an event of its own.
 Findings in infrastructure code and secrets are no vulnerabilities: those have an advisory.
 
 The pass rate is of the rules in force of the last complete policy check, or of the tests
@@ -22,6 +23,7 @@ from victor_otel.shared import (
     ERRORS,
     SECURITY_EVENTS,
     TOOL_CALL,
+    WITHHELD,
     error_type,
     record_error,
     record_security_event,
@@ -162,6 +164,8 @@ def observe_tool_call(call: Call, record: Record) -> None:
     forbidden = any(part.digest is False for part in call.parts.get("rbac", ()))
     if kind in _BLOCKED or forbidden:
         record_security_event(record, "tool_blocked")
+    elif kind == WITHHELD:
+        record_security_event(record, WITHHELD)
 
 
 _BLOCKED = ("permission_denied", "middleware_blocked")

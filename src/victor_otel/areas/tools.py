@@ -16,6 +16,7 @@ from victor_otel.shared import (
     ERRORS,
     TOOL_BATCH,
     TOOL_CALL,
+    WITHHELD,
     error_type,
     record_error,
 )
@@ -92,6 +93,10 @@ def _status(call: Call) -> str:
     if call.status != "success":
         return "cancelled" if call.status == "paused" else call.status
     result = call.result
+    if getattr(result, "outcome_kind", None) == WITHHELD:
+        # Victor says failure of the call, and here how the tool itself ended.
+        ended = mapping(getattr(result.error_info, "details", None)).get("execution_outcome")
+        return "success" if ended == "succeeded" else "failure"
     if not getattr(result, "success", True):
         return "timeout" if _category(result) == "tool_timeout" else "failure"
     output = getattr(result, "result", getattr(result, "output", result))
