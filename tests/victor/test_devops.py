@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,7 +138,10 @@ async def test_a_handler_that_prepares_again_leaves_its_first_container_running(
         assert seen(recorded) == deployed("docker", 2, 1)
 
 
-async def test_without_its_sdk_a_deployment_fails(recorded: Recorded) -> None:
+async def test_without_its_sdk_a_deployment_fails(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "docker", None)
     with pytest.raises(RuntimeError, match="docker package"):
         await handler("docker").prepare(None, None)
     assert seen(recorded) == deployed("docker", 1, 0)
