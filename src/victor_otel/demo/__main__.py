@@ -55,7 +55,8 @@ def main(
         where = f"pushed to {otlp}, and at {pipeline.endpoint}" if otlp else str(pipeline.endpoint)
 
         def session() -> None:
-            _play(model, ledger, scenario)
+            with asyncio.Runner() as runner:
+                _play(runner, model, ledger, scenario)
 
         if once or as_json:
             session()
@@ -77,25 +78,31 @@ def main(
     raise typer.Exit(1 if problems or not delivered else 0)
 
 
-def _play(model: ScriptedModel, ledger: Ledger, scenario: Scenario) -> None:
+def _play(
+    runner: asyncio.Runner, model: ScriptedModel, ledger: Ledger, scenario: Scenario
+) -> None:
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
     ):
-        asyncio.run(run_session(model.url, ledger, scenario))
+        runner.run(run_session(model.url, ledger, scenario))
 
 
 def _repeat(port: int, otlp: str, agents: int) -> NoReturn:
-    """Plays one session after the other, for whoever watches rates and alerts."""
+    """Plays one session after the other, for whoever watches rates and alerts.
+
+    All in one event loop: Victor's event bus lives as long as the process, and waits on a
+    queue of the loop in which it began.
+    """
     try:
-        with sandbox():
+        with sandbox(), asyncio.Runner() as runner:
             victor_otel.start()
             where = otlp or _pipeline(port).endpoint
             Console().print(f"Sessions are played until Ctrl-C; their numbers are at {where}")
             for _ in range(SESSIONS):
                 scenario = Scenario(agents)
                 with ScriptedModel(scenario.scripts) as model:
-                    _play(model, Ledger(model), scenario)
+                    _play(runner, model, Ledger(model), scenario)
             _pipeline(port).flush()
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
