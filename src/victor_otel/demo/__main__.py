@@ -78,9 +78,7 @@ def main(
     raise typer.Exit(1 if problems or not delivered else 0)
 
 
-def _play(
-    runner: asyncio.Runner, model: ScriptedModel, ledger: Ledger, scenario: Scenario
-) -> None:
+def _play(runner: asyncio.Runner, model: ScriptedModel, ledger: Ledger, scenario: Scenario) -> None:
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
