@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
@@ -411,11 +412,13 @@ PARKED = {"id": "call_0", "function": {"name": "ls", "arguments": "{}"}}
 
 
 def parked() -> Any:
-    """A run that waits for a decision on its one call, bound to it as Victor binds since 0.16."""
-    try:
-        from victor.agent.approval_binding import digest, proposal
-    except ImportError:
+    """A run that waits for a decision on its one call, bound to it where Victor binds (not 0.9)."""
+    places = ("victor.agent.approval_binding", "victor.framework.approval_binding")
+    found = next((place for place in places if importlib.util.find_spec(place)), None)
+    if found is None:
         return SimpleNamespace(pending_tool=None, session_id="s", agent_id=None, run_id="r")
+    binds = importlib.import_module(found)
+    digest, proposal = binds.digest, binds.proposal
     request: dict[str, Any] = {"id": "a", "timeout_seconds": 60, "created_at": time.time()}
     action = {
         "version": 1,
