@@ -7,10 +7,22 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.processes import AGENT, answer, environment, exported, free_port, run, silent_server
+from tests.processes import (
+    AGENT,
+    answer,
+    environment,
+    exported,
+    free_port,
+    run,
+    silent_server,
+    victor,
+)
+from victor_otel.demo.model import ScriptedModel
+from victor_otel.demo.script import Script, Step
 
 TIMED = (
     AGENT
@@ -198,3 +210,22 @@ def test_a_short_process_pushes_deltas_without_gauges_and_serves_nothing() -> No
     assert data
     assert {points.get("aggregation_temporality") for points in data} == {1}
     assert all(points.get("is_monotonic", True) for points in data)
+
+
+def test_a_review_is_a_short_process(tmp_path: Path) -> None:
+    diff = tmp_path / "change.diff"
+    diff.write_text("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n", encoding="utf-8")
+    verdict = Step("The change is right. Task complete.")
+    with ScriptedModel({"m": Script([verdict], verdict)}) as model:
+        done = victor(
+            model.url,
+            *("review", "diff", str(diff)),
+            codes=(0, 1, 2),  # approved, changes requested, neither
+            OTEL_METRICS_EXPORTER="console",
+            VICTOR_OTEL_LIFETIME="auto",
+            VICTOR_OTEL_EXIT_TIMEOUT="10",
+        )
+    text = done.stderr[done.stderr.index('{\n    "resource_metrics"') :]
+    told, _ = json.JSONDecoder().raw_decode(text)
+    attributes = told["resource_metrics"][0]["resource"]["attributes"]
+    assert attributes["victor.process.lifetime"] == "short"

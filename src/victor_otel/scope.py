@@ -24,7 +24,7 @@ ACTIVATED: ContextVar[float | None] = ContextVar("victor_otel_activated", defaul
 
 
 ONE_SHOT = Scope(name="one_shot", outermost=True)
-"""`victor run ...` and `victor chat MESSAGE`: one answer, then the process ends."""
+"""`victor run ...`, `victor chat MESSAGE` and `victor review ...`: one answer, then the end."""
 
 
 _ENDED = Call(None, (), {})

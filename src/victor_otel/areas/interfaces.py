@@ -179,6 +179,7 @@ AREA = Area(
             feeds=(FEATURES,),
         ),
         Hook(target="victor.ui.commands.chat:run_oneshot", scope=ONE_SHOT),
+        Hook(target="victor.ui.commands.review:_run_review", scope=ONE_SHOT, since="0.10"),
         Hook(target="victor.ui.tui.app:VictorTUIApp.run_async", interface="tui", needs=TERMINAL),
     ),
 )
