@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import tomllib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -80,8 +81,11 @@ def test_the_versions_that_are_supported_are_those_of_the_gate() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     victor, *_ = project["project"]["optional-dependencies"]["instruments"]
     assert victor == f"victor-ai{RANGE}"
-    versions = {pair["victor"] for pair in project["tool"]["victor-otel"]["pairs"]}
-    assert tuple(sorted(versions, key=release)) == TESTED
+    pairs = project["tool"]["victor-otel"]["pairs"]
+    assert tuple(sorted({pair["victor"] for pair in pairs}, key=release)) == TESTED
+    develop = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Develop")[2]
+    named = {pair[kind] for pair in pairs for kind in ("python", "victor")}
+    assert named == set(re.findall(r"\b(?:3\.1\d|0\.\d+\.\d+)\b", develop))
 
 
 def test_scenarios_have_names_of_their_own() -> None:
