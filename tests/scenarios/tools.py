@@ -58,7 +58,7 @@ async def endings(count: Count) -> None:
         await asyncio.sleep(30)
 
     runs = (work, fail, refuse, hang)
-    # Since 0.11 Victor repeats only what cannot have had an effect.
+    # Since 0.10 Victor repeats only what cannot have had an effect.
     only_reads = property(lambda _: AccessMode.READONLY)
     bench = Bench(*(own_tool(run, name=run.__name__, access_mode=only_reads) for run in runs))
     for number in range(3):

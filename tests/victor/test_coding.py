@@ -431,7 +431,7 @@ async def test_a_tool_that_raises_is_a_failure(recorded: Recorded) -> None:
 
 
 def retried(tool: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`tool`, which Victor would repeat: since 0.11 it repeats only what has no effect."""
+    """`tool`, which Victor would repeat: since 0.10 it repeats only what has no effect."""
     from victor.tools.enums import AccessMode
 
     monkeypatch.setattr(type(tool), "access_mode", property(lambda _: AccessMode.READONLY))

@@ -214,7 +214,7 @@ async def test_a_raising_tool_is_retried_inside_one_execution_timed_as_a_whole(
 
     from victor.tools.enums import AccessMode
 
-    # Victor repeats since 0.11 only what cannot have had an effect.
+    # Victor repeats since 0.10 only what cannot have had an effect.
     tool = own_tool(fail, access_mode=property(lambda _: AccessMode.READONLY))
     result = await Bench(tool).call("own_tool", number=1)
     assert not result.success
@@ -234,7 +234,7 @@ async def test_a_raising_tool_is_retried_inside_one_execution_timed_as_a_whole(
 async def test_a_raising_tool_that_may_have_had_an_effect_is_one_failure(
     recorded: Recorded,
 ) -> None:
-    """However often Victor enters it: once since 0.11, as often as it likes before."""
+    """However often Victor enters it: once since 0.10, as often as it likes before."""
     entered: list[int] = []
 
     def fail(_tool: Any, number: int) -> None:
