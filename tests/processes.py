@@ -109,13 +109,18 @@ def victor(
     return done
 
 
-def exported(stderr: str) -> dict[str, list[dict[str, Any]]]:
-    """The data points of the console exporter's last export, by metric name."""
+def last_export(stderr: str) -> list[dict[str, Any]]:
+    """The console exporter's last export: its resources, and their metrics."""
     _, _, last = stderr.rpartition('{\n    "resource_metrics"')
     document, _ = json.JSONDecoder().raw_decode('{"resource_metrics"' + last)
+    return document["resource_metrics"]
+
+
+def exported(stderr: str) -> dict[str, list[dict[str, Any]]]:
+    """The data points of the console exporter's last export, by metric name."""
     return {
         metric["name"]: metric["data"]["data_points"]
-        for resource in document["resource_metrics"]
+        for resource in last_export(stderr)
         for scope in resource["scope_metrics"]
         for metric in scope["metrics"]
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from tests.processes import (
     environment,
     exported,
     free_port,
+    last_export,
     run,
     silent_server,
     victor,
@@ -202,9 +202,7 @@ def test_a_short_process_pushes_deltas_without_gauges_and_serves_nothing() -> No
         OTEL_EXPORTER_PROMETHEUS_PORT="0",
     )
     assert done.stderr.count("a short-lived process serves no /metrics") == 1
-    text = done.stderr[done.stderr.index('{\n    "resource_metrics"') :]
-    exported, _ = json.JSONDecoder().raw_decode(text)
-    resource = exported["resource_metrics"][0]
+    (resource,) = last_export(done.stderr)
     assert resource["resource"]["attributes"]["victor.process.lifetime"] == "short"
     data = [metric["data"] for scope in resource["scope_metrics"] for metric in scope["metrics"]]
     assert data
@@ -225,7 +223,5 @@ def test_a_review_is_a_short_process(tmp_path: Path) -> None:
             VICTOR_OTEL_LIFETIME="auto",
             VICTOR_OTEL_EXIT_TIMEOUT="10",
         )
-    text = done.stderr[done.stderr.index('{\n    "resource_metrics"') :]
-    told, _ = json.JSONDecoder().raw_decode(text)
-    attributes = told["resource_metrics"][0]["resource"]["attributes"]
-    assert attributes["victor.process.lifetime"] == "short"
+    (resource,) = last_export(done.stderr)
+    assert resource["resource"]["attributes"]["victor.process.lifetime"] == "short"

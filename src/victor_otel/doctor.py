@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from victor_otel.settings import LIFETIME, OTEL_TEMPORALITY, Settings, SettingsError
+from victor_otel.spec import Extra
 from victor_otel.supported import BELOW, RANGE, TESTED
 from victor_otel.version import __version__
 
@@ -186,18 +187,16 @@ def _extras(report: Report) -> Iterator[Finding]:
     """What waits because Victor was installed without the extra that brings its module."""
     from victor_otel import catalog
 
-    lacking = {
-        (hook.needs, hook.target)
-        for hook in catalog.HOOKS
-        if hook.needs and report.hooks.get(hook.target) == "waiting"
-    }
-    for extra in sorted({extra for extra, _ in lacking}, key=lambda extra: extra.name):
+    lacking: dict[Extra, set[str]] = {}
+    for hook in catalog.HOOKS:
+        if hook.needs and report.hooks.get(hook.target) == "waiting":
+            lacking.setdefault(hook.needs, set()).add(hook.target)
+    for extra, targets in lacking.items():
         if importlib.util.find_spec(extra.module) is None:
-            targets = sorted(target for needed, target in lacking if needed == extra)
             yield Finding(
                 check="extras",
                 status=OK,
-                detail=f"{len(targets)} waiting: {', '.join(targets)} "
+                detail=f"{len(targets)} waiting: {', '.join(sorted(targets))} "
                 f"(needs the extra victor-ai[{extra.name}])",
                 advice=f'pip install "victor-ai[{extra.name}]" if you use it',
             )

@@ -61,7 +61,8 @@ class Chunks:
             self.complete = True
             self.cancelled = self.cancelled or (content or "").strip() == _CANCELLED
         # Since 0.13 the verdict on a streamed turn is in a chunk, which may bear no content.
-        self.gave_up = self.gave_up or _gave_up(chunk)
+        if getattr(chunk, "metadata", None):  # of most chunks there is nothing to read
+            self.gave_up = self.gave_up or _gave_up(chunk)
 
 
 def _gave_up(answer: Any) -> bool:
