@@ -128,7 +128,7 @@ FIRING = ("victor-overview", 32)
 EMPTY_ALLOWED: Mapping[tuple[str, str, str], str] = {
     ("victor-overview", "Request rate", "usual"): "needs a week of data",
     ("victor-performance", "Request rate trends", "usual"): "needs a week of data",
-    ("victor-overview", "In flight and queued", "queued"): (
+    ("victor-overview", "In flight and queued", "queued: {{queue}}"): (
         "Victor makes queues on demand, and the scenario's may be gone before it is scraped"
     ),
     ("victor-errors", "Endpoints", "{{job}} {{instance}}"): (

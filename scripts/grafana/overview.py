@@ -251,14 +251,18 @@ _WORK = Row(
             id=20,
             title="In flight and queued",
             says="Requests that have begun and not ended, by how they came "
-            "(`victor_requests_in_flight`), and those waiting in Victor's provider queues "
-            "(`victor_queue_depth`, absent where Victor made none).",
+            "(`victor_requests_in_flight`), and those that wait: turns for an "
+            "earlier one of their agent, and requests in Victor's provider queues "
+            "(`victor_queue_depth`, absent where Victor has no such queue).",
             queries=(
                 Query(
                     expr=summed(each("victor_requests_in_flight", by="interface"), "interface"),
                     legend="{{interface}}",
                 ),
-                Query(expr=summed(each("victor_queue_depth")), legend="queued"),
+                Query(
+                    expr=summed(each("victor_queue_depth", by="queue"), "queue"),
+                    legend="queued: {{queue}}",
+                ),
             ),
             unit="none",
             alerts=("RequestQueueBacklog", "RequestsStuck"),

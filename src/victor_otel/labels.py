@@ -32,6 +32,11 @@ ERROR_TYPE = Label(
     meaning="Victor's error category, else the exception's class",
 )
 HEALTH_COMPONENT = Label(name="component", limit=50, meaning="component of Victor's health checks")
+QUEUE = Label(
+    name="queue",
+    values=("turn", "provider"),
+    meaning="`turn`: at an agent; `provider`: in a queue of provider requests",
+)
 HOOK = Label(
     name="hook",
     limit=300,

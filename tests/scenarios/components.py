@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 from tests.scenarios.scenario import Count, Scenario
+from tests.victor.agents import agent, model
+from tests.victor.test_chat import ANSWER, KNOCK, gate, listen
 from victor_otel.areas import components
 
 HEALTH, DEPTH = "victor_component_health", "victor_queue_depth"
@@ -95,10 +97,33 @@ async def queues(count: Count) -> None:
         await asyncio.gather(*asked)
 
     count.lasting.push_async_callback(finish)
-    count.set(DEPTH, sum(sizes) - len(sizes))
+    count.set(DEPTH, sum(sizes) - len(sizes), queue="provider")
+
+
+async def turns(count: Count) -> None:
+    """Two agents: at one, two turns wait for the one that goes on, at the other nobody does."""
+    knock, entered, let_in = gate()
+    served = count.lasting.enter_context(model(porter=[KNOCK, ANSWER] * 3, idler=[]))
+    await count.lasting.enter_async_context(agent(served, "idler"))
+    created = await count.lasting.enter_async_context(agent(served, "porter", knock))
+    asked = [asyncio.create_task(listen(created)) for _ in range(3)]
+    await entered.acquire()
+    lock = created.get_orchestrator()._session_accessor.stream_turn_lock
+    async with asyncio.timeout(10):
+        while len(lock._waiters or ()) < len(asked) - 1:  # nothing tells
+            await asyncio.sleep(0.01)
+
+    async def finish() -> None:
+        for _ in asked:
+            let_in.release()
+        await asyncio.gather(*asked)
+
+    count.lasting.push_async_callback(finish)
+    count.set(DEPTH, len(asked) - 1, queue="turn")
 
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(run=health, proves=(components.COMPONENT_HEALTH,)),
     Scenario(run=queues, proves=(components.QUEUE_DEPTH,)),
+    Scenario(run=turns, proves=(components.QUEUE_DEPTH,)),
 )

@@ -34,7 +34,6 @@ SERVERS = {
 """What runs until Ctrl-C, and where it says that it is ready."""
 
 NOTHING = {
-    "victor_queue_depth": "no queue was made",
     'victor_otel_hooks{state="missing"} == 1': "every hook is bound",
     "victor_otel_errors_total": "the instrumentation made no error",
     "victor_provider_rate_limits_total": "no provider sent anybody away",

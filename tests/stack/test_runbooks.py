@@ -22,7 +22,6 @@ pytestmark = [
 
 # What shows nothing here, by a part of the query, and why.
 NOTHING = {
-    "topk(10, victor_queue_depth)": "queues lived for less than a scrape",
     "otelcol_exporter_send_failed_metric_points": "the backend refused nothing",
     "otelcol_exporter_enqueue_failed_metric_points": "no queue was full",
     "victor_otel_endpoint_up": "the pipeline is the test's, not victor-otel's own",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import importlib.util
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.victor.agents import Recorded, agent, model, recording
+from victor_otel.catalog import release
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall
 
@@ -23,7 +25,7 @@ REFUSED = Step(status=400)
 
 TURNS, VERTICALS = "victor.chat.request.duration", "victor.vertical.usage"
 REQUESTS, FEATURES, ERRORS = "victor.requests", "victor.feature.usage", "victor.errors"
-IN_FLIGHT = "victor.requests_in_flight"
+IN_FLIGHT, QUEUED = "victor.requests_in_flight", "victor.queue_depth"
 PROVIDER = {("component", "provider"), ("error_type", "unknown")}
 
 Points = dict[tuple[Any, ...], float]
@@ -638,6 +640,74 @@ async def test_twenty_agents_at_once_are_twenty_of_everything() -> None:
         for of_agents in ("victor.user.sessions", "victor.session.duration"):
             assert recorded.points(of_agents) == point(of_agents, 20, interface="sdk")
         assert in_flight(recorded) == NOBODY
+
+
+def gate() -> tuple[Any, asyncio.Semaphore, asyncio.Semaphore]:
+    """A tool that tells when it was entered, and waits until it is let go on."""
+    from victor.tools.decorators import tool
+
+    entered, let_in = asyncio.Semaphore(0), asyncio.Semaphore(0)
+
+    @tool
+    async def knock(door: str) -> str:
+        """Knocks at a door.
+
+        Args:
+            door: Which one.
+        """
+        entered.release()
+        await let_in.acquire()
+        return f"{door} is open"
+
+    return knock, entered, let_in
+
+
+KNOCK = Step(calls=(ToolCall("knock", {"door": "the front door"}),))
+
+
+async def queued(recorded: Recorded, number: int) -> None:
+    """Until so many turns wait; nothing tells when a task has come to a lock."""
+    expected = point(QUEUED, number, queue="turn")
+    async with asyncio.timeout(10):
+        while recorded.points(QUEUED, zeros=True) != expected:
+            await asyncio.sleep(0.01)
+
+
+STREAMS_ONLY = release(importlib.metadata.version("victor-ai")) < (0, 10)
+"""Before 0.10 other turns of an agent did not wait for each other."""
+
+
+@pytest.mark.parametrize("streamed", [True] if STREAMS_ONLY else [True, False])
+async def test_turns_that_wait_for_an_earlier_one_of_their_agent_are_queued(streamed: bool) -> None:
+    knock, entered, let_in = gate()
+    with model(m=[KNOCK, ANSWER] * 3) as served, recording() as recorded:
+        assert recorded.points(QUEUED, zeros=True) == {}
+        async with agent(served, "m", knock) as created:
+            assert recorded.points(QUEUED, zeros=True) == point(QUEUED, 0, queue="turn")
+            ask = listen if streamed else created.get_orchestrator().chat
+            asked = [asyncio.create_task(ask(created if streamed else ASK)) for _ in range(3)]
+            for left in (2, 1, 0):
+                await entered.acquire()
+                await queued(recorded, left)
+                let_in.release()
+            await asyncio.gather(*asked)
+        assert recorded.points(TURNS) == point(
+            TURNS, 3, interface="sdk", vertical="none", status="success"
+        )
+
+
+async def test_a_turn_that_is_cancelled_while_it_waits_is_in_no_queue() -> None:
+    knock, entered, let_in = gate()
+    with model(m=[KNOCK, ANSWER]) as served, recording() as recorded:
+        async with agent(served, "m", knock) as created:
+            first, second = (asyncio.create_task(listen(created)) for _ in range(2))
+            await entered.acquire()
+            await queued(recorded, 1)
+            second.cancel()
+            await asyncio.wait([second])
+            assert recorded.points(QUEUED, zeros=True) == point(QUEUED, 0, queue="turn")
+            let_in.release()
+            await first
 
 
 # Turns that a turn causes.

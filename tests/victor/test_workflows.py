@@ -351,14 +351,14 @@ async def test_queue_depth_is_what_waits_and_absent_without_a_queue() -> None:
 
     with recording() as recorded:
         queue = RequestQueue(num_workers=1)
-        assert recorded.points(QUEUE, zeros=True) == {(QUEUE,): 0}
+        assert recorded.points(QUEUE, zeros=True) == point(QUEUE, 0, queue="provider")
         asked = [asyncio.ensure_future(queue.submit(ask())) for _ in range(3)]
         await asyncio.sleep(0.1)
-        assert recorded.points(QUEUE) == {(QUEUE,): len(queue._pending_requests)}
         assert len(queue._pending_requests) == 2
+        assert recorded.points(QUEUE) == point(QUEUE, 2, queue="provider")
         done.set()
         assert await asyncio.gather(*asked) == ["hi"] * 3
-        assert recorded.points(QUEUE, zeros=True) == {(QUEUE,): 0}
+        assert recorded.points(QUEUE, zeros=True) == point(QUEUE, 0, queue="provider")
         await queue.shutdown()
     with recording() as recorded:
         assert recorded.points(QUEUE, zeros=True) == {}

@@ -1,4 +1,8 @@
-"""Victor's own health checks and queues, where it has them."""
+"""Victor's own health checks and queues, where it has them.
+
+The turns of one agent run one after another (before 0.10: those that stream), and whoever asks
+meanwhile waits at a lock. An API server has one agent for all its users.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,9 @@ COMPONENT_HEALTH = Metric(
 QUEUE_DEPTH = Metric(
     name="victor.queue_depth",
     kind=Kind.GAUGE,
-    meaning="Requests waiting in Victor's provider queues; absent where Victor made none",
+    meaning="Who waits: `turn` for an earlier turn of the same agent to end, `provider` in "
+    "Victor's queues of provider requests; absent without an agent or queue",
+    labels=(labels.QUEUE,),
 )
 
 _VALUES = {"healthy": 1.0, "degraded": 0.5, "unhealthy": 0.0}
@@ -34,22 +40,45 @@ def _record_report(call: Call, record: Record) -> None:
             record(COMPONENT_HEALTH, value, component=name)
 
 
-class Queues:
-    """Victor's living request queues."""
+class Living:
+    """Objects as long as they live; added to by any thread, and read by a reader's."""
 
     def __init__(self) -> None:
-        self._queues: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._references: set[weakref.ref[Any]] = set()
+
+    def add(self, one: Any) -> None:
+        self._references.add(weakref.ref(one, self._references.discard))
+
+    def __iter__(self) -> Iterator[Any]:
+        found = [reference() for reference in list(self._references)]
+        return (one for one in found if one is not None)
+
+
+def waiting_turns(lock: Any) -> int:
+    """How many wait at the lock of an agent's turns, which asyncio does not tell."""
+    return len(lock._waiters or ())
+
+
+class Queues:
+    """Victor's living queues."""
+
+    def __init__(self) -> None:
+        self._requests, self._turns = Living(), Living()
 
     def observe_check(self, call: Call, record: Record) -> None:
         _record_report(call, record)
 
     def observe_queue(self, call: Call, _record: Record) -> None:
-        self._queues.add(call.instance)
+        self._requests.add(call.instance)
+
+    def observe_session(self, call: Call, _record: Record) -> None:
+        self._turns.add(call.instance.stream_turn_lock)
 
     def read_depth(self) -> Iterator[tuple[float, Mapping[str, str]]]:
-        queues = list(self._queues)
-        if queues:
-            yield sum(len(queue._pending_requests) for queue in queues), {}
+        if requests := [len(queue._pending_requests) for queue in self._requests]:
+            yield sum(requests), {"queue": "provider"}
+        if turns := [waiting_turns(lock) for lock in self._turns]:
+            yield sum(turns), {"queue": "turn"}
 
 
 AREA = Area(
@@ -64,6 +93,10 @@ AREA = Area(
         Hook(
             target="victor.providers.concurrency:RequestQueue.__init__",
             observe=Queues.observe_queue,
+        ),
+        Hook(
+            target="victor.agent.session_state_accessor:SessionStateAccessor.__init__",
+            observe=Queues.observe_session,
         ),
     ),
     readings=(Reading(metric=QUEUE_DEPTH, read=Queues.read_depth),),
