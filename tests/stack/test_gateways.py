@@ -289,13 +289,16 @@ def test_streams_that_move_to_a_new_gateway_stay_exact_and_nothing_looks_reset()
         prometheus(collectors=[first, second, third]) as scraping,
     ):
         gateways = [first, second, third]
-        # Agents that end at once send all the same what they have.
         with agents(gateways[:2]) as through:
             play_through(through, 20)
+            wait_for(gateways, times(2, expected(20)))
             replicas.serve()
-            replicas.push(through)
-        wait_for(gateways, times(2, expected(20)))
-        wait_until(lambda: requests_shown(scraping.url, "replica.*") == sum(replicas.served))
+
+            def scraped() -> bool:
+                replicas.push(through)
+                return requests_shown(scraping.url, "replica.*") == sum(replicas.served)
+
+            wait_until(scraped)
 
         with agents(gateways) as through:
             play_through(through, 20)
@@ -362,9 +365,9 @@ def test_agents_reach_gateways_with_tls_and_token(tmp_path: Path) -> None:
         assert "Bearer" not in through.log.read_text()
 
 
-def test_gateways_can_be_looked_up() -> None:
+def test_an_agent_that_looks_gateways_up_sends_what_it_has_before_it_ends() -> None:
     with gateway(NAMES[0]) as behind:
         resolver = json.dumps({"dns": {"hostname": HOST, "port": address(behind).split(":")[1]}})
         with agent([], VICTOR_COLLECTOR_GATEWAYS=resolver) as through:
             play(through.otlp_http, 3)
-            wait_for([behind], expected(3))
+        wait_for([behind], expected(3))
