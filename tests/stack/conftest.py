@@ -1,6 +1,6 @@
-"""One stack for the tests of a module that only look at it.
+"""One stack on which every scenario was played once, for all tests that only look at it.
 
-Not for the whole session: it works all the time, and others are measured.
+They come last: the stack works all the time, and what others do is measured.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.stack import short_runs
 from tests.stack.backends import sending_to
 from tests.stack.paging import shipped
 from tests.stack.processes import (
+    Collector,
     Prometheus,
     alertmanager,
     collector,
@@ -26,48 +28,84 @@ from tests.stack.processes import (
     prometheus,
 )
 
+REPLICAS = (1, 3)
 
-@pytest.fixture(scope="module")
-def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+
+@dataclass(frozen=True)
+class Monitoring:
+    """The stack: `endpoints` are scraped, `gateway` is pushed to."""
+
+    endpoints: Sequence[str]
+    gateway: Collector
+    prometheus: Prometheus
+
+
+@dataclass(frozen=True)
+class Played:
+    """Stacks that have seen every scenario, by how many replicas they have seen at work.
+
+    `answer` is what the process that played says of it.
+    """
+
+    answer: Mapping[str, object]
+    by_replicas: Mapping[int, Monitoring]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def looks(item: pytest.Item) -> bool:
+        return "played" in getattr(item, "fixturenames", ())
+
+    items.sort(key=looks)
+    for item in filter(looks, items):
+        # Whichever looks first waits until every scenario was played.
+        item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     """Prometheus on the shipped files, with Alertmanager, after every scenario was played."""
-    with monitoring(tmp_path_factory.mktemp("alertmanager")) as prometheus_there:
-        yield prometheus_there
+    with ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("alertmanager")
+        started = [
+            stack.enter_context(monitoring(folder / str(replicas), replicas))
+            for replicas in REPLICAS
+        ]
+        command = [sys.executable, "-m", "tests.stack.scenarios"]
+        command += [json.dumps([each.endpoints, each.gateway.otlp_http]) for each in started]
+        session = stack.enter_context(
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env=environment(),
+            )
+        )
+        for each in started:
+            short_runs.play(each.gateway.otlp_http, 20)
+        assert session.stdout is not None
+        answer = json.loads(session.stdout.readline())
+        yield Played(answer, {len(each.endpoints): each for each in started})
+        session.communicate("", timeout=60)
+
+
+@pytest.fixture(scope="session")
+def monitored(played: Played) -> Prometheus:
+    """That which has seen one replica."""
+    return played.by_replicas[1].prometheus
 
 
 @contextmanager
-def monitoring(folder: Path, replicas: int = 1) -> Generator[Prometheus]:
-    """The whole stack after `replicas` processes have played every scenario, side by side.
-
-    They are scraped, and push through a Collector besides, as some short-lived runs do. The
-    Collector has a backend: another one.
-    """
-    ports = free_ports(replicas)
+def monitoring(folder: Path, replicas: int) -> Generator[Monitoring]:
+    """Run the stack. Its Collector has a backend: another one."""
+    folder.mkdir()
+    endpoints = [f"127.0.0.1:{port}" for port in free_ports(replicas)]
     with (
         collector() as backend,
         collector(environment=sending_to(backend.otlp_http)) as gateway,
         alertmanager(shipped(folder)) as alerting,
-        prometheus(
-            [f"127.0.0.1:{port}" for port in ports], [gateway], alertmanagers=[alerting.url]
-        ) as running,
-        ExitStack() as sessions,
+        prometheus(endpoints, [gateway], alertmanagers=[alerting.url]) as running,
     ):
-        started = [
-            sessions.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-m", "tests.stack.scenarios", str(port), gateway.otlp_http],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                    env=environment(),
-                )
-            )
-            for port in ports
-        ]
-        short_runs.play(gateway.otlp_http, 20)
-        for session in started:
-            assert session.stdout is not None
-            assert json.loads(session.stdout.readline())["problems"] == {}
-        yield running
-        for session in started:
-            session.communicate("", timeout=60)
+        yield Monitoring(endpoints, gateway, running)

@@ -1,7 +1,9 @@
-"""Every scenario in one process, seen by two readers: the endpoint and a Collector.
+"""Every scenario in one process, which stands for several replicas before several Collectors.
 
-`python -m tests.stack.scenarios PORT COLLECTOR` prints where a scenario's own count and the
-numbers of the endpoint differ, then serves /metrics on PORT until its standard input ends.
+Each argument of `python -m tests.stack.scenarios` is JSON, [["HOST:PORT", ...], COLLECTOR]: so
+many replicas, each of which serves /metrics there and pushes to the Collector besides. They are
+one process that was played in once, so their numbers are the same. It prints where a scenario's
+own count and the numbers of the endpoints differ, then goes on until its standard input ends.
 """
 
 from __future__ import annotations
@@ -11,15 +13,25 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import (
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
 from opentelemetry.sdk.resources import Resource
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 import victor_otel
 from tests.scenarios import SCENARIOS
@@ -28,15 +40,74 @@ from victor_otel.demo import sandbox
 from victor_otel.spec import Kind
 
 
-def main(port: str, collector: str) -> None:
-    registry = CollectorRegistry()
-    start_http_server(int(port), "127.0.0.1", registry)
-    push = PeriodicExportingMetricReader(
-        OTLPMetricExporter(f"{collector}/v1/metrics"), export_interval_millis=1000
+class Replicas(MetricExporter):
+    """Sends what one process has recorded as what several have, named by their endpoints."""
+
+    def __init__(self, replicas: Sequence[tuple[Sequence[str], str]]) -> None:
+        super().__init__()
+        self._exporters = [
+            (endpoint, OTLPMetricExporter(f"{collector}/v1/metrics"))
+            for endpoints, collector in replicas
+            for endpoint in endpoints
+        ]
+
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> MetricExportResult:
+        results = {
+            exporter.export(_of_instance(metrics_data, endpoint), timeout_millis, **kwargs)
+            for endpoint, exporter in self._exporters
+        }
+        failed = MetricExportResult.FAILURE
+        return failed if failed in results else MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return all(exporter.force_flush(timeout_millis) for _, exporter in self._exporters)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        for _, exporter in self._exporters:
+            exporter.shutdown(timeout_millis, **kwargs)
+
+
+def _of_instance(data: MetricsData, instance: str) -> MetricsData:
+    own = Resource({"service.instance.id": instance})
+    return MetricsData(
+        [replace(each, resource=each.resource.merge(own)) for each in data.resource_metrics]
     )
+
+
+def serve(endpoints: Iterable[str], registry: CollectorRegistry) -> None:
+    """Serves one page at all endpoints, made once a second: to make it for each takes too long."""
+    made, page, lock = 0.0, b"", threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            nonlocal made, page
+            with lock:
+                if time.monotonic() - made > 0.9:
+                    made, page = time.monotonic(), generate_latest(registry)
+            self.send_response(200)
+            self.send_header("Content-Type", CONTENT_TYPE_LATEST)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            """Nothing."""
+
+    for host, _, port in (endpoint.partition(":") for endpoint in endpoints):
+        server = ThreadingHTTPServer((host, int(port)), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def main(*arguments: str) -> None:
+    replicas = [json.loads(argument) for argument in arguments]
+    registry = CollectorRegistry()
+    serve([endpoint for endpoints, _ in replicas for endpoint in endpoints], registry)
+    push = PeriodicExportingMetricReader(Replicas(replicas), export_interval_millis=5000)
     provider = MeterProvider(
         [PrometheusMetricReader(registry=registry, scope_info_enabled=False), push],
-        resource=Resource.create({"service.name": "scenarios", "service.instance.id": port}),
+        resource=Resource.create({"service.name": "scenarios"}),
         exemplar_filter=AlwaysOffExemplarFilter(),
     )
     chosen = [one for one in SCENARIOS if one.applies() and not one.alone]

@@ -7,21 +7,16 @@ is not filled then stands with its reason in tests/dashboards.py.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import pytest
 
 from tests.dashboards import ANNOTATIONS, CHOICES, EMPTY_ALLOWED, FOLDER, QUESTIONS, filled
-from tests.stack.conftest import monitoring
+from tests.stack.conftest import REPLICAS, Played
 from tests.stack.processes import answer, program, prometheus, query, wait_until
 
-pytestmark = [
-    pytest.mark.stack,
-    # Three replicas play every scenario side by side.
-    pytest.mark.timeout(900),
-]
+pytestmark = pytest.mark.stack
 
 
 @dataclass(frozen=True)
@@ -54,12 +49,9 @@ class Seen:
         return found
 
 
-@pytest.fixture(scope="module", params=[1, 3], ids=["one replica", "three replicas"])
-def seen(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Seen]:
-    with monitoring(tmp_path_factory.mktemp("alertmanager"), request.param) as prometheus:
-        yield Seen(prometheus.url, request.param)
+@pytest.fixture(params=REPLICAS, ids=lambda replicas: f"replicas={replicas}")
+def seen(played: Played, request: pytest.FixtureRequest) -> Seen:
+    return Seen(played.by_replicas[request.param].prometheus.url, request.param)
 
 
 def empty(seen: Seen, **chosen: str) -> set[tuple[str, str, str]]:

@@ -14,11 +14,7 @@ import pytest
 from tests.rules import RULES, RUNBOOKS, Alert, queries
 from tests.stack.processes import Prometheus, query
 
-# Whichever test looks at the stack first waits until every scenario was played.
-pytestmark = [
-    pytest.mark.stack,
-    pytest.mark.timeout(900),
-]
+pytestmark = pytest.mark.stack
 
 # What shows nothing here, by a part of the query, and why.
 NOTHING = {
