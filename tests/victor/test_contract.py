@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import importlib
 import importlib.util
 import inspect
@@ -160,6 +161,50 @@ def test_hook_binds_and_uninstrument_leaves_the_dictionary_as_it_was(
 def test_wrapped_function_looks_like_the_original(switch: Switch, target: str) -> None:
     before, bound, _ = switch.of(target)
     assert bound.seen_as == before.seen_as
+
+
+def asked_of(function: Any) -> set[tuple[str, int]]:
+    """The arguments that an observer, and what it calls of its module, asks for by position."""
+    found = set[tuple[str, int]]()
+    pending, seen = [function], set[Any]()
+    while pending:
+        function = inspect.unwrap(pending.pop())
+        function = getattr(function, "__func__", function)
+        code = getattr(function, "__code__", None)
+        if code is None or code in seen or not function.__module__.startswith("victor_otel"):
+            continue
+        seen.add(code)
+        steps = list(dis.get_instructions(code))
+        for at, step in enumerate(steps):
+            if step.opname.startswith("LOAD_") and step.argval == "argument":
+                name, position = (each.argval for each in steps[at + 1 : at + 3])
+                if isinstance(position, int):
+                    found.add((name, position))
+        owner = function.__qualname__.rpartition(".")[0]
+        around = {**function.__globals__, **vars(function.__globals__.get(owner, object))}
+        around |= inspect.getclosurevars(function).nonlocals
+        pending += [around[name] for name in (*code.co_names, *code.co_freevars) if name in around]
+    return found
+
+
+def asked(target: str) -> set[tuple[str, int]]:
+    functions = [
+        function
+        for hook in hooks(target)
+        for function in (hook.observe, hook.when, hook.owner, hook.digest)
+        if function is not None
+    ]
+    return set[tuple[str, int]]().union(*map(asked_of, functions))
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS if asked(target)])
+def test_arguments_are_where_they_are_asked_for(target: str) -> None:
+    owner, name = owner_and_name(target)
+    parameters = list(inspect.signature(getattr(owner, name)).parameters)
+    if parameters[:1] == ["self"]:
+        del parameters[0]
+    there = {one for one in asked(target) if one[0] in parameters}
+    assert {(name, parameters.index(name)) for name, _ in there} == there
 
 
 def test_every_metric_is_fed_by_a_hook_a_reading_or_the_application() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -225,6 +226,41 @@ async def test_a_session_in_the_terminal_interface_is_the_tuis(
                 await VictorTUIApp(client=None, agent=created, settings=None).run_async()
             assert seen(recorded) == started(interface="tui") | ended(interface="tui")
             assert recorded.points(USERS) == point(USERS, 1, interface="tui")
+
+
+async def test_a_session_that_begins_on_the_screen_is_the_tuis(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Newer versions show the screen first; the agent is made there, in a task of its own."""
+    pytest.importorskip("textual")
+    from victor.framework.client import VictorClient
+    from victor.framework.session_config import ProviderOverrideConfig, SessionConfig
+    from victor.ui.tui.app import VictorTUIApp
+
+    if "bootstrap" not in inspect.signature(VictorTUIApp.__init__).parameters:
+        return
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/victor", "chat"])
+    with model(m=[LOOK, ANSWER]) as served, recording() as recorded:
+        override = ProviderOverrideConfig(provider="openai", model="m", endpoint=served.url)
+        client = VictorClient(SessionConfig(provider_override=override))
+        ready = asyncio.Event()
+
+        async def bootstrap() -> Any:
+            created = await client.initialize()
+            await created.run(ASK)
+            ready.set()
+            return created
+
+        async def leave(pilot: Any) -> None:
+            await ready.wait()
+            pilot.app.exit()
+
+        app = VictorTUIApp(client=client, settings=None, bootstrap=bootstrap)
+        async with asyncio.timeout(60):
+            await app.run_async(headless=True, auto_pilot=leave)
+        await client.close()
+        assert seen(recorded) == started(interface="tui") | ended(interface="tui")
+        assert recorded.points(USERS) == point(USERS, 1, interface="tui")
 
 
 # MCP servers.

@@ -101,8 +101,8 @@ class Sessions:
                 )
 
     def observe_screen(self, call: Call, record: Record) -> None:
-        """The full-screen interface took over an agent."""
-        key = id(getattr(call.argument("agent", 1), "_orchestrator", None))
+        """The full-screen interface took over an agent, if that was made before."""
+        key = id(getattr(call.kwargs.get("agent"), "_orchestrator", None))
         with self._lock:
             session = self._open.get(key)
             if session is not None:
