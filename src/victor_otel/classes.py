@@ -19,6 +19,11 @@ class VictorClass:
     name: str
     modules: tuple[str, ...]
 
+    @property
+    def path(self) -> str:
+        """What it is called here, whichever version is installed: its newest path."""
+        return f"{self.modules[-1]}:{self.name}"
+
 
 def is_a(value: object, *classes: VictorClass) -> bool:
     """Whether `value` is an instance of one of `classes`."""

@@ -18,6 +18,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+from victor_otel import drift
 from victor_otel.settings import LIFETIME, OTEL_TEMPORALITY, Settings, SettingsError
 from victor_otel.spec import Extra
 from victor_otel.supported import BELOW, RANGE, TESTED
@@ -67,7 +68,7 @@ class Report:
 def examine() -> Report:
     """Runs all checks. Never raises."""
     report = Report()
-    for check in (_versions, _switched_on, _hooks, _provider, _exporters):
+    for check in (_versions, _switched_on, _hooks, _classes, _provider, _exporters):
         try:
             report.findings.extend(check(report))
         except Exception as error:
@@ -200,6 +201,50 @@ def _extras(report: Report) -> Iterator[Finding]:
                 f"(needs the extra victor-ai[{extra.name}])",
                 advice=f'pip install "victor-ai[{extra.name}]" if you use it',
             )
+
+
+def _classes(report: Report) -> Iterator[Finding]:
+    """Whether the classes and enumerations that are known by their paths are as they were."""
+    if report.versions.get("victor-ai") is None:
+        return
+    for module in drift.MODULES:
+        _import(module)
+    states = list(drift.look())
+    moved = [state.path for state in states if state.moved]
+    changed = [state for state in states if state.undeclared or state.lost]
+    if moved:
+        yield Finding(
+            check="classes",
+            status=PROBLEM,
+            detail=f"not where they were: {', '.join(moved)}",
+            advice="This Victor moved, renamed or removed classes that victor-otel recognises by "
+            "their paths; what hangs on them, such as the status of a call, is recorded wrongly. "
+            "Upgrade victor-otel, or report it with this output.",
+        )
+    for state in changed:
+        yield from _members(state)
+    if not moved and not changed:
+        known = f"{len(states)} classes and enumerations are as they were"
+        yield Finding(check="classes", status=OK, detail=known)
+
+
+def _members(state: drift.State) -> Iterator[Finding]:
+    if state.lost:
+        yield Finding(
+            check="classes",
+            status=PROBLEM,
+            detail=f"{state.path} has lost: {', '.join(state.lost)}",
+            advice="victor-otel compares with it; what should match is recorded wrongly. "
+            "Upgrade victor-otel, or report it with this output.",
+        )
+    if state.undeclared:
+        yield Finding(
+            check="classes",
+            status=WARNING,
+            detail=f"{state.path} has new members: {', '.join(state.undeclared)}",
+            advice="victor-otel does not know them: they are recorded under another value of "
+            "their label, or not at all. Upgrade victor-otel, or report it with this output.",
+        )
 
 
 def _import(module: str) -> None:

@@ -103,6 +103,7 @@ class MetricsCollector:
         states = list(health.hooks.values())
         trouble = {
             "hooks_missing": states.count("missing"),
+            "classes_differ": int(sum(value for value, _ in health.read_drift())),
             "errors": sum(health.errors.values()),
             "exports_dropped": health.exports_dropped,
             "endpoint_refused": int(health.endpoint_up is False),

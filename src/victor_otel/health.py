@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from victor_otel import labels
+from victor_otel import drift, labels
 from victor_otel.spec import Area, Kind, Metric, Reading
 from victor_otel.version import __version__
 
@@ -19,6 +19,13 @@ HOOKS = Metric(
     kind=Kind.GAUGE,
     meaning="Wrapped functions of Victor by state: 1 for the present state, 0 for the others",
     labels=(labels.HOOK, labels.HOOK_STATE),
+)
+DRIFT = Metric(
+    name="victor.otel.drift",
+    kind=Kind.GAUGE,
+    meaning="What differs in the classes and enumerations that we know of Victor: 0 for one that "
+    "is as it was, absent for one whose module Victor has not imported",
+    labels=(labels.DRIFT, labels.SYMBOL),
 )
 ERRORS = Metric(
     name="victor.otel.errors",
@@ -88,6 +95,13 @@ class Health:
             for known in labels.HOOK_STATE.values:
                 yield float(known == state), {"hook": hook, "state": known}
 
+    def read_drift(self) -> Points:
+        for state in drift.look():
+            yield float(state.moved), {"kind": "class", "symbol": state.path}
+            if state.members:
+                differ = len(state.undeclared) + len(state.lost)
+                yield differ, {"kind": "member", "symbol": state.path}
+
     def read_errors(self) -> Points:
         for where, count in list(self.errors.items()):
             yield count, {"hook": where}
@@ -117,9 +131,10 @@ def victor_version() -> str | None:
 
 AREA = Area(
     name="ourselves",
-    metrics=(HOOKS, ERRORS, LABELS_CAPPED, EXPORTS_DROPPED, ENDPOINT_UP, BUILD_INFO),
+    metrics=(HOOKS, DRIFT, ERRORS, LABELS_CAPPED, EXPORTS_DROPPED, ENDPOINT_UP, BUILD_INFO),
     readings=(
         Reading(metric=HOOKS, read=Health.read_hooks),
+        Reading(metric=DRIFT, read=Health.read_drift),
         Reading(metric=ERRORS, read=Health.read_errors),
         Reading(metric=LABELS_CAPPED, read=Health.read_capped),
         Reading(metric=EXPORTS_DROPPED, read=Health.read_exports_dropped),

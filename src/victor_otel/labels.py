@@ -42,6 +42,13 @@ HOOK = Label(
     limit=300,
     meaning="wrapped function, `module:Class.method`, or the place of ours where an error was",
 )
+DRIFT = Label(
+    name="kind",
+    values=("class", "member"),
+    meaning="`class`: 1 if it is not where it was; `member`: how many of an enumeration's are new "
+    "to us, or gone although we compare with them",
+)
+SYMBOL = Label(name="symbol", limit=100, meaning="class or enumeration of Victor's, `module:Class`")
 METRIC = Label(name="metric", limit=200, meaning="metric whose label cap was reached")
 VERSION = Label(name="version", limit=5, meaning="version of victor-otel")
 VICTOR_VERSION = Label(name="victor_version", limit=5, meaning="version of victor-ai")

@@ -15,6 +15,7 @@ from typing import Any, cast
 import wrapt
 
 from victor_otel import failsafe
+from victor_otel.drift import importing
 from victor_otel.health import Health
 
 logger = logging.getLogger("victor_otel")
@@ -91,7 +92,7 @@ class Patcher:
                 self._on_bound()
 
         module = sys.modules.get(module_name)
-        if module is not None and _importing(module):
+        if module is not None and importing(module):
             # Too late for an import hook, too early to look inside.
             self._half_imported.append((module, on_import))
         else:
@@ -101,7 +102,7 @@ class Patcher:
         """Wraps what was in the middle of its import when it was asked for."""
         pending, self._half_imported = self._half_imported, []
         for module, on_import in pending:
-            if _importing(module):
+            if importing(module):
                 self._half_imported.append((module, on_import))
             else:
                 on_import(module)
@@ -202,7 +203,3 @@ def _subclasses(base: type) -> Iterable[type]:
     for cls in base.__subclasses__():
         yield cls
         yield from _subclasses(cls)
-
-
-def _importing(module: ModuleType) -> bool:
-    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))

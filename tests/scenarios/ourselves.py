@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import http.server
 import importlib.metadata
 import os
@@ -45,6 +46,28 @@ async def hooks(count: Count) -> None:
         )
     ours = importlib.metadata.version("victor-otel")
     count.set("victor_otel_build_info", 1, version=ours, victor_version=victor.__version__)
+
+
+async def drift(count: Count) -> None:
+    """A Victor that has moved one class and has one state of health more."""
+    from victor.core import errors
+    from victor.core import health as victors
+    from victor.integrations.mcp import server
+
+    states = {state.name: state.value for state in victors.HealthStatus} | {"DROWSY": "drowsy"}
+    elsewhere = type("MCPServer", (server.MCPServer,), {"__module__": "victor.mcp"})
+    for module, name, there in (
+        (victors, "HealthStatus", enum.Enum("HealthStatus", states)),
+        (server, "MCPServer", elsewhere),
+    ):
+        count.lasting.enter_context(mock.patch.object(module, name, there))
+    assert errors.VictorError.__module__ == errors.__name__
+    count.set("victor_otel_drift", 1, kind="member", symbol="victor.core.health:HealthStatus")
+    count.set(
+        "victor_otel_drift", 1, kind="class", symbol="victor.integrations.mcp.server:MCPServer"
+    )
+    for path in ("victor.core.errors:VictorError", "victor.core.health:HealthStatus"):
+        count.set("victor_otel_drift", 0, kind="class", symbol=path)
 
 
 async def swallowed_errors(count: Count) -> None:
@@ -160,6 +183,7 @@ def _pipeline(**variables: str) -> Iterator[pipeline.Pipeline]:
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(run=hooks, proves=(health.HOOKS, health.BUILD_INFO), alone=True),
+    Scenario(run=drift, proves=(health.DRIFT,), alone=True),
     Scenario(run=swallowed_errors, proves=(health.ERRORS,), alone=True),
     Scenario(run=capped_labels, proves=(health.LABELS_CAPPED, providers.REQUESTS), alone=True),
     Scenario(run=refusing_backend, proves=(health.EXPORTS_DROPPED, health.ENDPOINT_UP), alone=True),

@@ -3,60 +3,46 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import victor
-from victor_otel import labels
+from victor_otel import enumerations, labels
 from victor_otel.areas import components
-from victor_otel.spec import Label
+from victor_otel.enumerations import Enumeration
+from victor_otel.verticals import devops
 
 
-def value_of(member: Any) -> str:
-    return member.value
+@pytest.mark.parametrize("known", enumerations.ALL, ids=lambda known: known.where.path)
+def test_what_we_know_of_an_enumeration_is_what_victor_has(known: Enumeration) -> None:
+    defined = set[type[Enum]]()
+    for module in known.where.modules:
+        with contextlib.suppress(ModuleNotFoundError):
+            defined.add(getattr(importlib.import_module(module), known.where.name))
+    (members,) = defined
+    assert members.__module__ in known.where.modules
+    assert known.undeclared(members) == known.lost(members) == ()
+    assert known.known or known.compared
 
 
-def lower_name_of(member: Any) -> str:
-    return member.name.lower()
-
-
-@dataclass(frozen=True)
-class Enumeration:
-    """An enumeration, the label that holds it, and how a member becomes its value."""
-
-    path: str
-    label: Label
-    value: Callable[[Any], str] = value_of
-
-    def undeclared(self) -> set[str]:
-        module, _, name = self.path.partition(":")
-        members = getattr(importlib.import_module(module), name)
-        return {self.value(member) for member in members} - set(self.label.values)
-
-
-ENUMERATIONS = (
-    Enumeration("victor.agent.mode_controller:AgentMode", labels.MODE),
-    Enumeration("victor.storage.memory.unified:MemoryType", labels.MEMORY_TYPE, lower_name_of),
-    Enumeration("victor.security.protocol:CVESeverity", labels.VULNERABILITY_SEVERITY),
-    Enumeration("victor_coding.review.protocol:ReviewSeverity", labels.ISSUE_SEVERITY),
-    Enumeration("victor.framework.ingestion.models:DocumentType", labels.DOC_TYPE),
-)
-
-
-@pytest.mark.parametrize("known", ENUMERATIONS, ids=lambda known: known.path)
-def test_every_member_is_a_value_of_its_label(known: Enumeration) -> None:
-    assert known.undeclared() == set()
+def known_of(name: str) -> tuple[str, ...]:
+    (found,) = (one.known for one in enumerations.ALL if one.where.name == name)
+    return found
 
 
 def test_every_state_of_health_has_a_number_or_says_nothing() -> None:
-    from victor.core.health import HealthStatus
+    assert set(known_of("HealthStatus")) - {"unknown"} == set(components._VALUES)
 
-    assert {status.value for status in HealthStatus} - {"unknown"} == set(components._VALUES)
+
+def test_every_state_of_a_pipeline_is_an_end_or_is_not() -> None:
+    ends = [state for state in known_of("PipelineStatus") if devops.outcome(state)]
+    assert ends == ["success", "failure", "cancelled"]
+    assert set(ends) <= set(labels.STATUS.values)
 
 
 def test_error_categories_fit_into_their_label() -> None:
