@@ -135,6 +135,7 @@ EMPTY_ALLOWED: Mapping[tuple[str, str, str], str] = {
         "the scenarios serve /metrics by a reader of their own, not by VICTOR_PROMETHEUS_ENABLED"
     ),
     ("victor-errors", "Functions that are not measured", "{{hook}}"): "all are measured",
+    ("victor-errors", "Classes that changed", "{{symbol}} {{kind}}"): "none has",
 }
 """Queries, by dashboard, panel and legend, that may be empty after every scenario, and why."""
 

@@ -31,8 +31,10 @@ from tests.rules import (
     selected,
     sources,
 )
-from victor_otel import catalog
+from victor_otel import catalog, doctor
+from victor_otel.catalog import release
 from victor_otel.spec import Kind
+from victor_otel.supported import TESTED
 
 _ALERTMANAGER = ROOT / "collector" / "alertmanager" / "alertmanager.yml"
 INHIBITION = yaml.safe_load(_ALERTMANAGER.read_text(encoding="utf-8"))["inhibit_rules"][0]
@@ -180,6 +182,51 @@ def test_no_rule_adds_up_or_averages_what_each_process_computed_for_itself(rule:
                 if one.name in selected(read[0]):
                     read += sources(one)
             assert PER_PROCESS & set[str]().union(*map(selected, read)) == set()
+
+
+# Versions
+
+VERSIONS = [
+    "none",
+    *(f"0.{minor}.{patch}" for minor in range(40) for patch in range(30)),
+    *(f"{major}.{minor}.0" for major in (1, 2, 17) for minor in range(20)),
+    *("0.9", "0.10", "0.17", "0.18", "1.0", "0.17.0.1", "0.170.0", "0.90.5", "10.9.5"),
+    *(
+        f"{base}{more}"
+        for base in ("0.9.4", "0.9.5", "0.17.0", "0.17.1")
+        for more in ("rc1", ".dev3")
+    ),
+    *(
+        f"{base}{more}"
+        for base in ("0.12.0", "0.17.0", "0.17.1")
+        for more in (".post1", "+local.1")
+    ),
+]
+
+
+def test_a_version_fires_where_doctor_calls_it_untested() -> None:
+    (selector,) = (
+        node
+        for node in parsed(BY_NAME["UntestedVictorVersion"].expr)
+        if isinstance(node, promql_parser.VectorSelector)
+    )
+    (matcher,) = selector.matchers.matchers
+    assert (matcher.name, matcher.op) == ("victor_version", promql_parser.MatchOp.NotRe)
+    silent = {one for one in VERSIONS if re.fullmatch(matcher.value, one)}
+    tested = {one for one in VERSIONS if release(TESTED[0]) <= release(one) <= release(TESTED[-1])}
+    assert silent == tested | {"none"}
+    assert silent == {one for one in VERSIONS if not _is_warned_of(one)}
+
+
+def _is_warned_of(version: str) -> bool:
+    """By `doctor`; without Victor there is no version."""
+    return version != "none" and (not doctor._supported(version) or doctor._untested(version))
+
+
+def test_the_versions_that_the_alert_names_are_the_tested_ones() -> None:
+    alert = BY_NAME["UntestedVictorVersion"]
+    said = alert.annotations["description"] + alert.runbook.read_text(encoding="utf-8")
+    assert set(re.findall(r"\b\d+\.\d+\.\d+\b", said)) == {TESTED[0], TESTED[-1]}
 
 
 # Victor's guide (docs/alerts.md says what has no alert, and why)

@@ -78,5 +78,23 @@ OURSELVES = Row(
             empty="none was asked to",
             alerts=("TelemetryEndpointDown",),
         ),
+        Panel(
+            id=53,
+            title="Classes that changed",
+            says="Classes of Victor that are not where they were, and enumerations whose members "
+            "changed, in any process (`victor_otel_drift`): what hangs on them is recorded "
+            "wrongly.",
+            kind=Kind.TABLE,
+            queries=(
+                Query(
+                    expr=f"max by (symbol, kind) (victor_otel_drift{{{PROCESS}}}) > 0",
+                    legend="{{symbol}} {{kind}}",
+                ),
+            ),
+            unit="none",
+            steps=((1, "yellow"),),
+            empty="none has",
+            alerts=("TelemetryDrift",),
+        ),
     ),
 )

@@ -381,7 +381,7 @@ _UNDERNEATH = Row(
             unit="none",
             base="blue",
             empty="no process",
-            alerts=("SeveralVersionsRunning",),
+            alerts=("SeveralVersionsRunning", "UntestedVictorVersion"),
         ),
     ),
 )

@@ -75,11 +75,12 @@ def applies(dated: Dated, version: str | None) -> bool:
 
 
 def release(version: str) -> tuple[int, ...]:
-    """The release numbers of a version; what follows them (rc1, .dev0) does not matter here."""
+    """The release numbers of a version; what follows them (rc1, .dev0, +local.1) is left out."""
     numbers: list[int] = []
     for part in version.split("."):
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
+        if digits:
+            numbers.append(int(digits))
+        if digits != part:
             break
-        numbers.append(int(digits))
     return tuple(numbers)
