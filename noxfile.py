@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import nox
+from packaging.requirements import Requirement
 
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["gate"]
@@ -173,6 +174,19 @@ def live(session: nox.Session) -> None:
     install_all(session)
     session.run("python", "scripts/stack.py")
     pytest(session, "-m", "live", "--capture=no")
+
+
+@nox.session(python=sorted({pair["python"] for pair in PAIRS}))
+def newest(session: nox.Session) -> None:
+    """What moved with the newest Victor and all that we stand on; not in the gate."""
+    upgrade = ("uv", "pip", "install", "--quiet", "--upgrade")
+    session.run_install(*upgrade, "-e", ".[instruments]", "--group=test", "--group=verticals")
+    # Again without our own bounds: what is beyond them should be seen as well.
+    declared = map(Requirement, PYPROJECT["project"]["dependencies"])
+    verticals = (f"victor-{name}" for name in VERTICALS)
+    session.run_install(*upgrade, "victor-ai", *verticals, *(one.name for one in declared))
+    session.run_install(*upgrade, "--no-deps", "victor-rag")
+    session.run("python", "scripts/radar.py")
 
 
 @nox.session(python=PYTHON)

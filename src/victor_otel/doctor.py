@@ -165,7 +165,7 @@ def _hooks(report: Report) -> Iterator[Finding]:
         for target in on.health.hooks:
             _import(target.partition(":")[0])
         on.retry()
-    report.hooks = dict(sorted(on.health.hooks.items()))
+    report.hooks = on.health.states()
     states = list(report.hooks.values())
     missing = [hook for hook, state in report.hooks.items() if state == "missing"]
     waiting = states.count("waiting")

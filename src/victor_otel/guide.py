@@ -100,7 +100,7 @@ class MetricsCollector:
 
         health = instrumentation.HEALTH
         on = instrumentation.current()
-        states = list(health.hooks.values())
+        states = list(health.states().values())
         trouble = {
             "hooks_missing": states.count("missing"),
             "classes_differ": int(sum(value for value, _ in health.read_drift())),

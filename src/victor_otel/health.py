@@ -90,8 +90,17 @@ class Health:
         with self._lock:
             self.exports_dropped += 1
 
+    def states(self) -> dict[str, str]:
+        """The state of each hook. One that waits for a module that is gone waits in vain."""
+        waiting = {_module(hook) for hook, state in list(self.hooks.items()) if state == "waiting"}
+        gone = {module for module in waiting if drift.is_gone(module)}
+        return {
+            hook: "missing" if state == "waiting" and _module(hook) in gone else state
+            for hook, state in sorted(self.hooks.items())
+        }
+
     def read_hooks(self) -> Points:
-        for hook, state in sorted(self.hooks.items()):
+        for hook, state in self.states().items():
             for known in labels.HOOK_STATE.values:
                 yield float(known == state), {"hook": hook, "state": known}
 
@@ -119,6 +128,10 @@ class Health:
 
     def read_build_info(self) -> Points:
         yield 1.0, {"version": __version__, "victor_version": victor_version() or "none"}
+
+
+def _module(hook: str) -> str:
+    return hook.partition(":")[0]
 
 
 def victor_version() -> str | None:
