@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from victor_otel.pipeline import Pipeline
 
+BRIDGE = "victor.core.async_utils:run_sync_in_thread"
+"""How Victor calls what is asynchronous from what is not, inside of a running event loop."""
+
 _lock = threading.RLock()
 _current: Instrumentation | None = None
 _private: Pipeline | None = None
@@ -84,13 +87,10 @@ class Instrumentation:
                 functools.partial(_wrap, probe=probe, install=install),
                 overrides=any(hook.overrides for hook in hooks),
             )
-        for owner, name, carry in (
-            (ThreadPoolExecutor, "submit", scope.carry),
-            (threading.Thread, "start", scope.carry_thread),
-        ):
-            self._patcher.patch_function(
-                owner, name, functools.partial(_wrap_carrying, carry=carry)
-            )
+        self._patcher.patch_function(
+            ThreadPoolExecutor, "submit", functools.partial(_wrap_carrying, carry=scope.carry)
+        )
+        self._patcher.patch(BRIDGE, functools.partial(_wrap_carrying, carry=scope.carry_coroutine))
 
     def retry(self) -> None:
         """Wraps what Victor had half imported when it switched us on."""

@@ -8,9 +8,10 @@ counts as part of a call that is over nor hides its own calls.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from pathlib import PurePath
 from typing import Any
@@ -179,11 +180,20 @@ def carry(
         CURRENT.reset(token)
 
 
-def carry_thread(
-    start: Callable[..., Any], thread: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+def carry_coroutine(
+    run: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Wraps `Thread.start`: Victor's bridges from synchronous code run a loop in a thread."""
+    """Wraps Victor's bridge from synchronous code, which runs a coroutine in a thread of its own.
+
+    `threading.Thread` itself is left alone: other libraries replace its methods, and a thread
+    that a tool starts is no part of the tool's call for us.
+    """
     frame = next(active(CURRENT.get()), None)
-    if frame is not None:
-        thread.run = Carried(thread.run, frame)
-    return start(*args, **kwargs)
+    if frame is None or not args or not inspect.iscoroutine(args[0]):
+        return run(*args, **kwargs)
+    return run(_inside(frame, args[0]), *args[1:], **kwargs)
+
+
+async def _inside(frame: Frame, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    CURRENT.set(frame)
+    return await coroutine

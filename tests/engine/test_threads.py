@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +21,21 @@ REQUESTS = Scope(name="requests", outermost=True)
 TURNS = Scope(name="turns")
 
 
+def in_a_thread(coroutine: Any) -> Any:
+    """Victor's bridge from synchronous code, as it is."""
+    result: list[Any] = []
+    thread = threading.Thread(target=lambda: result.append(asyncio.run(coroutine)))
+    thread.start()
+    thread.join()
+    return result[0]
+
+
 @pytest.fixture(autouse=True)
 def _carrying(bench: Bench) -> None:
     """As `Instrumentation.bind` does."""
     for owner, name, carry in (
         (ThreadPoolExecutor, "submit", scope.carry),
-        (threading.Thread, "start", scope.carry_thread),
+        (sys.modules[__name__], "in_a_thread", scope.carry_coroutine),
     ):
         bench.patcher.patch_function(
             owner,
@@ -54,12 +64,6 @@ def request(bench: Bench, function: Any) -> Any:
     return bench.wrap(function, bench.hook(scope=REQUESTS))()
 
 
-def in_a_thread(function: Any) -> None:
-    thread = threading.Thread(target=function)
-    thread.start()
-    thread.join()
-
-
 async def test_call_through_an_executor_of_the_loop_is_nested(bench: Bench, turn: Any) -> None:
     async def run() -> None:
         await asyncio.get_running_loop().run_in_executor(None, turn)
@@ -86,33 +90,38 @@ def test_calls_through_map_are_nested(bench: Bench, turn: Any, pool: Any) -> Non
     assert enclosed(bench) == [{"requests"}] * 3 + [set()]
 
 
-def test_call_through_a_thread_is_nested(bench: Bench, turn: Any) -> None:
-    request(bench, lambda: in_a_thread(turn))
+def test_call_through_victors_bridge_is_nested(bench: Bench, turn: Any) -> None:
+    async def main() -> None:
+        await asyncio.create_task(asyncio.to_thread(turn))
+
+    request(bench, lambda: in_a_thread(main()))
     assert enclosed(bench) == [{"requests"}, set()]
 
 
-def test_call_through_a_subclass_of_thread_is_nested(bench: Bench, turn: Any) -> None:
+def test_the_bridge_gives_what_it_is_given(bench: Bench) -> None:
+    value = object()
+
+    async def main() -> object:
+        return value
+
+    assert request(bench, lambda: in_a_thread(main())) is value
+    assert in_a_thread(main()) is value
+
+
+def test_a_thread_is_on_its_own(bench: Bench, turn: Any) -> None:
+    """Nothing of `threading` is wrapped: other libraries replace its methods."""
+
     class Worker(threading.Thread):
         def run(self) -> None:
             turn()
 
     def work() -> None:
-        worker = Worker()
-        worker.start()
-        worker.join()
+        for thread in (threading.Thread(target=turn), threading.Timer(0, turn), Worker()):
+            thread.start()
+            thread.join()
 
     request(bench, work)
-    assert enclosed(bench) == [{"requests"}, set()]
-
-
-def test_event_loop_of_another_thread_is_nested(bench: Bench, turn: Any) -> None:
-    """Victor's bridges from synchronous code do this."""
-
-    async def main() -> None:
-        await asyncio.create_task(asyncio.to_thread(turn))
-
-    request(bench, lambda: in_a_thread(lambda: asyncio.run(main())))
-    assert enclosed(bench) == [{"requests"}, set()]
+    assert enclosed(bench) == [set(), set(), set(), set()]
 
 
 @pytest.mark.parametrize("started_inside", [True, False])
@@ -147,24 +156,6 @@ def test_worker_reused_from_outside_while_the_call_goes_on_is_not_nested(
     assert enclosed(bench)[0] == set()
 
 
-def test_thread_that_outlives_its_call_counts_by_itself(bench: Bench, turn: Any) -> None:
-    over = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def linger() -> None:
-        over.wait()
-        turn()
-
-    def start() -> None:
-        threads.append(threading.Thread(target=linger, daemon=True))
-        threads[0].start()
-
-    request(bench, start)
-    over.set()
-    threads[0].join()
-    assert enclosed(bench) == [set(), set()]
-
-
 def test_only_our_variable_travels(bench: Bench, pool: Any) -> None:
     other: scope.ContextVar[int] = scope.ContextVar("other", default=0)
 
@@ -192,25 +183,13 @@ def test_bad_submit_is_refused_as_before(bench: Bench, pool: Any) -> None:
     assert "submit" in str(raised.value)
 
 
-def test_thread_cannot_be_started_twice_as_before(bench: Bench, turn: Any) -> None:
-    def twice() -> None:
-        thread = threading.Thread(target=turn)
-        thread.start()
-        thread.join()
-        with pytest.raises(RuntimeError, match="once"):
-            thread.start()
-
-    request(bench, twice)
-    assert enclosed(bench) == [{"requests"}, set()]
-
-
-def test_executor_and_thread_are_put_back() -> None:
+def test_executor_is_put_back() -> None:
     own = Bench()
-    before = vars(threading.Thread)["start"]
+    before = vars(ThreadPoolExecutor)["submit"]
     own.patcher.patch_function(
-        threading.Thread,
-        "start",
+        ThreadPoolExecutor,
+        "submit",
         lambda original, owner, name: Wrapper(original, scope.carry, owner, name),
     )
     own.patcher.undo()
-    assert vars(threading.Thread)["start"] is before
+    assert vars(ThreadPoolExecutor)["submit"] is before

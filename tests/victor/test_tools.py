@@ -14,6 +14,8 @@ import pytest
 
 from tests.victor.agents import Recorded, agent, model
 from victor_otel.demo.script import Step, ToolCall
+from victor_otel.scope import CURRENT, active
+from victor_otel.shared import TOOL_CALL
 
 EXECUTIONS = "victor.tool.executions"
 DURATION = "victor.tool.execution.duration"
@@ -828,3 +830,17 @@ async def test_a_call_that_asks_two_caches_asks_once(recorded: Recorded) -> None
         for key, value in executed("read", "success", mode="build").items()
         if key[0] == EXECUTIONS
     }
+
+
+async def test_what_a_tool_runs_through_victors_bridge_into_a_thread_is_inside_its_call(
+    recorded: Recorded,
+) -> None:
+    """Victor calls what is asynchronous so, from functions that are not."""
+    from victor.core.async_utils import run_sync_in_thread
+
+    async def chain() -> list[str]:
+        return [frame.scope.name for frame in active(CURRENT.get()) if frame.scope]
+
+    bench = Bench(own_tool(lambda _tool, number: run_sync_in_thread(chain(), 30)))
+    assert TOOL_CALL.name in (await bench.call("own_tool", number=1)).result
+    assert recorded.points(*ALL) == executed("own_tool", "success")
