@@ -32,6 +32,8 @@ BRIDGE = "victor.core.async_utils:run_sync_in_thread"
 _lock = threading.RLock()
 _current: Instrumentation | None = None
 _private: Pipeline | None = None
+_finalizer: Any = None
+"""What multiprocessing runs at the end of a child, which is this process."""
 HEALTH = Health()
 """What befell us in this process, whichever instrumentation was on."""
 
@@ -288,11 +290,21 @@ def note_activation() -> None:
 
 def _run_first_at_exit() -> None:
     """Last registered, first run: sessions end before a provider shuts down."""
+    global _finalizer
     atexit.unregister(_at_exit)
     atexit.register(_at_exit)
+    if _finalizer is not None:
+        _finalizer.cancel()
+    # Most children of multiprocessing end without atexit.
+    if "multiprocessing.util" in sys.modules:
+        from multiprocessing import process, util
+
+        if process.parent_process() is not None:
+            _finalizer = util.Finalize(None, _at_exit, exitpriority=100)
 
 
 def _at_exit() -> None:
+    atexit.unregister(_at_exit)
     if _current is not None:
         _current.close()
     if _private is not None:

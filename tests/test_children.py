@@ -1,0 +1,86 @@
+"""Processes that multiprocessing makes: what a child did arrives, however such a child ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.processes import environment
+from tests.stack.backends import Point, note_taker
+
+PROGRAM = """
+import asyncio, multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+
+import victor_otel
+from victor.providers.base import BaseProvider, CompletionResponse
+
+class Own(BaseProvider):
+    name = "own"
+
+    async def chat(self, messages, *, model, **kwargs):
+        return CompletionResponse(content="hi", role="assistant", model=model)
+
+    async def stream(self, messages, *, model, **kwargs):
+        yield
+
+    async def close(self): ...
+
+async def ask(calls):
+    for _ in range(calls):
+        await Own().chat([], model="m")
+
+def work(calls):
+    victor_otel.start()
+    asyncio.run(ask(calls))
+
+if __name__ == "__main__":
+    work(1)
+    kind, method = sys.argv[1:]
+    context = multiprocessing.get_context(method)
+    if kind == "Process":
+        child = context.Process(target=work, args=(4,))
+        child.start()
+        child.join()
+    elif kind == "Pool":
+        pool = context.Pool(1)
+        pool.apply(work, (4,))
+        pool.close()
+        pool.join()
+    else:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            pool.submit(work, 4).result()
+"""
+
+
+def calls(requests: Iterable[Sequence[Point]]) -> list[float]:
+    """The calls of each process, as its last push says."""
+    totals = {point.series: point.value for request in requests for point in request}
+    found: defaultdict[str, float] = defaultdict(float)
+    for (name, attributes), value in totals.items():
+        if name == "victor.provider.requests":
+            found[dict(attributes)["service.instance.id"]] += value
+    return sorted(found.values())
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("kind", ["Process", "Pool", "ProcessPoolExecutor"])
+def test_what_a_child_did_arrives(kind: str, method: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+    with note_taker() as (url, requests):
+        variables = environment(OTEL_EXPORTER_OTLP_ENDPOINT=url, VICTOR_OTEL_EXIT_TIMEOUT="20")
+        done = subprocess.run(
+            [sys.executable, str(program), kind, method],
+            capture_output=True,
+            text=True,
+            env=variables,
+            timeout=120,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    assert calls(requests) == [1, 4]
