@@ -200,6 +200,7 @@ def test_a_check_that_breaks_is_a_problem_and_the_others_go_on(
 def test_a_setting_that_means_nothing_is_a_problem(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus,otlp")
     monkeypatch.setenv(name, value)
     ((status, detail),) = found("settings", 1)
     assert status == "problem"

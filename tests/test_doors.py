@@ -228,9 +228,17 @@ print(json.dumps(sorted(set(instrumentation.current().health.hooks.values()))))
     assert found == ["waiting"]
 
 
-def test_a_setting_that_cannot_be_understood_exports_nothing_and_says_what_to_set() -> None:
-    done = run(AGENT + "work()", VICTOR_PROMETHEUS_ENABLED="maybe")
-    assert "VICTOR_PROMETHEUS_ENABLED is 'maybe'; set it to true or false" in done.stderr
+def test_a_setting_that_is_not_understood_stops_no_exporter_that_does_without_it() -> None:
+    done = run(
+        AGENT + "work(); print(json.dumps(scraped()['victor_requests_total']))",
+        VICTOR_PROMETHEUS_ENABLED="true",
+        VICTOR_PROMETHEUS_PORT="0",
+        VICTOR_OTEL_EXIT_TIMEOUT="2s",
+        OTEL_EXPORTER_OTLP_PROTOCOL="http/json",
+    )
+    assert json.loads(done.stdout) == 1
+    assert done.stderr.count("VICTOR_OTEL_EXIT_TIMEOUT is '2s' and is ignored") == 1
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL" not in done.stderr
 
 
 def test_importing_the_plugin_costs_less_than_30_ms_beyond_victor() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from victor_otel import drift
-from victor_otel.settings import LIFETIME, OTEL_TEMPORALITY, Settings, SettingsError
+from victor_otel.settings import LIFETIME, OTEL_TEMPORALITY, Settings
 from victor_otel.spec import Extra
 from victor_otel.supported import BELOW, RANGE, TESTED
 from victor_otel.version import __version__
@@ -264,29 +264,18 @@ def _provider(_report: Report) -> Iterator[Finding]:
         owner = f"{type(provider).__module__}.{type(provider).__qualname__}, set globally"
         yield Finding(check="meter provider", status=OK, detail=f"the application's: {owner}")
         return
-    settings = _settings_or_none()
-    if settings is not None and settings.exporters and not settings.config_file:
+    settings = Settings.from_environment()
+    if settings.exporters and not settings.config_file:
         detail = "victor-otel builds its own, private one at the first real work"
     else:
         detail = "nobody's yet; recording starts when an application sets one"
     yield Finding(check="meter provider", status=OK, detail=detail)
 
 
-def _settings_or_none() -> Settings | None:
-    try:
-        return Settings.from_environment()
-    except SettingsError:
-        return None
-
-
 def _exporters(_report: Report) -> Iterator[Finding]:
-    try:
-        settings = Settings.from_environment()
-    except SettingsError as error:
-        yield Finding(
-            check="settings", status=PROBLEM, detail=str(error), advice="Nothing is exported."
-        )
-        return
+    settings = Settings.from_environment()
+    for problem in settings.problems:
+        yield Finding(check="settings", status=PROBLEM, detail=problem)
     if not settings.exporters:
         yield Finding(
             check="exporters",

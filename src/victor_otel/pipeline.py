@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import uuid
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -28,13 +27,12 @@ from victor_otel.settings import (
     OTEL_EXPORTER,
     PROMETHEUS_PORT,
     Settings,
-    SettingsError,
 )
 
 logger = logging.getLogger("victor_otel")
 
-_recorders: weakref.WeakKeyDictionary[metrics.MeterProvider, Recorder] = weakref.WeakKeyDictionary()
-"""One recorder for each provider that is not ours: its instruments exist once."""
+_recorders: dict[int, tuple[metrics.MeterProvider, Recorder]] = {}
+"""One recorder for each provider that is not ours, by its identity: its instruments exist once."""
 
 
 _guests: list[Any] = []
@@ -120,14 +118,18 @@ def connect(health: Health, provider: metrics.MeterProvider | None = None) -> Pi
     if provider is None:
         provider = metrics.get_meter_provider()
         settings = _settings()
-        wanted = settings is not None and settings.exporters and not settings.config_file
-        if is_placeholder(provider) and wanted:
-            return _build(settings, health)  # pyright: ignore[reportArgumentType]
+        if is_placeholder(provider) and settings.exporters and not settings.config_file:
+            return _build(settings, health)
     owner = "nobody" if is_placeholder(provider) else "application"
-    recorder = _recorders.get(provider)
-    if recorder is None:
-        recorder = _recorders[provider] = Recorder(provider, health)
-    return Pipeline(owner=owner, recorder=recorder)
+    return Pipeline(owner=owner, recorder=_recorder_of(provider, health))
+
+
+def _recorder_of(provider: Any, health: Health) -> Recorder:
+    """The one recorder of a provider, which may be neither hashable nor weakly referable."""
+    known = _recorders.get(id(provider))
+    if known is None:
+        known = _recorders[id(provider)] = (provider, Recorder(provider, health))
+    return known[1]
 
 
 def host(collector: Any, pipeline: Pipeline | None) -> None:
@@ -145,16 +147,15 @@ def host(collector: Any, pipeline: Pipeline | None) -> None:
 
 def after_fork() -> None:
     """In a forked child the windows of the parent are not ours; the provider's totals stay."""
-    for recorder in _recorders.values():
+    for _, recorder in _recorders.values():
         recorder.restart()
 
 
-def _settings() -> Settings | None:
-    try:
-        return Settings.from_environment()
-    except SettingsError as error:
-        logger.error("victor-otel: nothing is exported: %s.", error)
-        return None
+def _settings() -> Settings:
+    settings = Settings.from_environment()
+    for problem in settings.problems:
+        logger.error("victor-otel: %s.", problem)
+    return settings
 
 
 def lifetime(settings: Settings) -> str:

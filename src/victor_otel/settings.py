@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,10 +107,6 @@ MAX_SECONDS = 3600.0
 VARIABLES = tuple(value for value in globals().values() if isinstance(value, Variable))
 
 
-class SettingsError(ValueError):
-    """A variable holds what it cannot mean; the message says what to set instead."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The environment, understood. `exporters` is empty when nothing is asked for."""
@@ -125,44 +124,64 @@ class Settings:
     otlp_metrics_url: str
     """Where http/protobuf metrics go, as the exporter works it out from its variables."""
 
+    problems: tuple[str, ...] = ()
+    """What was not understood, by name, and what to set instead."""
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Reads the environment.
-
-        Raises:
-            SettingsError: for a value that cannot be understood.
-        """
-
-        def get(variable: Variable, default: str = "") -> str:
-            return environ.get(variable.name, "").strip() or default
-
-        ours = any(get(v) for v in (PROMETHEUS_ENABLED, PROMETHEUS_HOST, PROMETHEUS_PORT))
-        disabled = _boolean(OTEL_DISABLED.name, get(OTEL_DISABLED, "false"))
+        """Reads the environment. A value that is not understood is as if it were not set."""
+        env = _Environment(environ)
+        ours = any(env.get(v) for v in (PROMETHEUS_ENABLED, PROMETHEUS_HOST, PROMETHEUS_PORT))
+        disabled = env.read(OTEL_DISABLED, _boolean)
+        exporters = () if disabled else _exporters(env)
         host, port = (
-            (get(PROMETHEUS_HOST, PROMETHEUS_HOST.default), PROMETHEUS_PORT)
+            (PROMETHEUS_HOST, PROMETHEUS_PORT)
             if ours
-            else (get(OTEL_PROMETHEUS_HOST, OTEL_PROMETHEUS_HOST.default), OTEL_PROMETHEUS_PORT)
+            else (OTEL_PROMETHEUS_HOST, OTEL_PROMETHEUS_PORT)
         )
-        spoken = OTEL_METRICS_PROTOCOL if get(OTEL_METRICS_PROTOCOL) else OTEL_PROTOCOL
-        protocol = get(spoken, OTEL_PROTOCOL.default)
-        if protocol not in {"grpc", "http/protobuf"}:
-            raise SettingsError(f"{spoken.name} is {protocol!r}; set it to http/protobuf or grpc")
-        lifetime = get(LIFETIME, LIFETIME.default)
-        if lifetime not in {"long", "short", "auto"}:
-            raise SettingsError(f"{LIFETIME.name} is {lifetime!r}; set it to long, short or auto")
+        # Others may have set these for other programs: what nobody uses is nobody's problem.
+        served = "prometheus" in exporters
+        pushed = "otlp" in exporters
         return cls(
-            exporters=() if disabled else _exporters(environ),
-            prometheus_host=host,
-            prometheus_port=_port(port.name, get(port, port.default)),
-            otlp_protocol=protocol,
-            otlp_endpoint=get(OTEL_METRICS_ENDPOINT) or get(OTEL_ENDPOINT),
-            otlp_metrics_url=get(OTEL_METRICS_ENDPOINT)
-            or get(OTEL_ENDPOINT, OTEL_ENDPOINT.default).rstrip("/") + "/v1/metrics",
-            lifetime=lifetime,
-            temporality=get(OTEL_TEMPORALITY).lower(),
-            exit_timeout=_seconds(EXIT_TIMEOUT.name, get(EXIT_TIMEOUT, EXIT_TIMEOUT.default)),
-            config_file=bool(get(OTEL_CONFIG_FILE)),
+            exporters=exporters,
+            prometheus_host=env.get(host) or host.default,
+            prometheus_port=env.read(port, _port) if served else _port(port.default),
+            otlp_protocol=env.read(OTEL_METRICS_PROTOCOL, _protocol, OTEL_PROTOCOL)
+            if pushed
+            else OTEL_PROTOCOL.default,
+            otlp_endpoint=env.get(OTEL_METRICS_ENDPOINT) or env.get(OTEL_ENDPOINT),
+            otlp_metrics_url=env.get(OTEL_METRICS_ENDPOINT)
+            or (env.get(OTEL_ENDPOINT) or OTEL_ENDPOINT.default).rstrip("/") + "/v1/metrics",
+            lifetime=env.read(LIFETIME, _lifetime),
+            temporality=env.get(OTEL_TEMPORALITY).lower(),
+            exit_timeout=env.read(EXIT_TIMEOUT, _seconds),
+            config_file=bool(env.get(OTEL_CONFIG_FILE)),
+            problems=tuple(env.problems),
         )
+
+
+class _Environment:
+    """Variables, and what of them was not understood."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+
+    def get(self, variable: Variable) -> str:
+        return self._environ.get(variable.name, "").strip()
+
+    def read(
+        self, variable: Variable, understand: Callable[[str], T], general: Variable | None = None
+    ) -> T:
+        """What is understood of a variable, else of the more general one, else its default."""
+        value = self.get(variable)
+        if value:
+            try:
+                return understand(value)
+            except ValueError as error:
+                problem = f"{variable.name} is {value!r} and is ignored; set it to {error}"
+                self.problems.append(problem)
+        return self.read(general, understand) if general else understand(variable.default)
 
 
 def is_strict(environ: Mapping[str, str] = os.environ) -> bool:
@@ -170,40 +189,51 @@ def is_strict(environ: Mapping[str, str] = os.environ) -> bool:
     return environ.get(STRICT.name, "").strip().lower() in _TRUE
 
 
-def _exporters(environ: Mapping[str, str]) -> tuple[str, ...]:
-    raw = environ.get(OTEL_EXPORTER.name, "").strip()
-    names = [name.strip() for name in raw.split(",") if name.strip()]
-    if not names and any(
-        environ.get(v.name, "").strip() for v in (OTEL_ENDPOINT, OTEL_METRICS_ENDPOINT)
-    ):
+def _exporters(env: _Environment) -> tuple[str, ...]:
+    names = [name.strip() for name in env.get(OTEL_EXPORTER).split(",") if name.strip()]
+    if not names and any(env.get(v) for v in (OTEL_ENDPOINT, OTEL_METRICS_ENDPOINT)):
         names = ["otlp"]
     if "none" in names:
         names = []
-    enabled = environ.get(PROMETHEUS_ENABLED.name, "").strip() or "false"
-    if _boolean(PROMETHEUS_ENABLED.name, enabled):
+    if env.read(PROMETHEUS_ENABLED, _boolean):
         names.insert(0, "prometheus")
     return tuple(dict.fromkeys(names))
 
 
-def _boolean(name: str, value: str) -> bool:
+# Each raises ValueError, whose text says what would be understood.
+
+
+def _boolean(value: str) -> bool:
     if value.lower() in _TRUE:
         return True
     if value.lower() in {"false", "0", "no", "off"}:
         return False
-    raise SettingsError(f"{name} is {value!r}; set it to true or false")
+    raise ValueError("true or false")
 
 
-def _port(name: str, value: str) -> int:
+def _port(value: str) -> int:
     if value.isdecimal() and int(value) <= MAX_PORT:
         return int(value)
-    raise SettingsError(f"{name} is {value!r}; set it to a port from 0 to 65535")
+    raise ValueError("a port from 0 to 65535")
 
 
-def _seconds(name: str, value: str) -> float:
+def _protocol(value: str) -> str:
+    if value.lower() in {"grpc", "http/protobuf"}:
+        return value.lower()
+    raise ValueError("http/protobuf or grpc")
+
+
+def _lifetime(value: str) -> str:
+    if value.lower() in {"long", "short", "auto"}:
+        return value.lower()
+    raise ValueError("long, short or auto")
+
+
+def _seconds(value: str) -> float:
     try:
         seconds = float(value)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= MAX_SECONDS:
-        raise SettingsError(f"{name} is {value!r}; set it to seconds, such as 1 or 0.5")
+        raise ValueError("seconds, such as 1 or 0.5")
     return seconds

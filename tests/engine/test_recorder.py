@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -530,6 +532,26 @@ def test_one_provider_has_one_recorder(store: Store) -> None:
     assert second.recorder is first.recorder
     assert pipeline.connect(Health(), Store().provider).recorder is not first.recorder
     assert (first.owner, second.owner) == ("application", "application")
+
+
+@pytest.mark.parametrize("shape", [{"eq": True}, {"slots": True}], ids=["unhashable", "slots"])
+def test_a_provider_of_any_shape_is_recorded_into(store: Store, shape: dict[str, bool]) -> None:
+    """An application's may be a dataclass around another one, as logfire's is."""
+
+    @dataclasses.dataclass(**shape)  # type: ignore[call-overload]
+    class Provider:
+        wrapped: Any
+
+        def get_meter(self, *arguments: Any, **options: Any) -> Any:
+            return self.wrapped.get_meter(*arguments, **options)
+
+    provider: Any = Provider(store.provider)
+    with pytest.raises(TypeError):
+        hash(provider) if "eq" in shape else weakref.ref(provider)
+    counter = metric()
+    for _ in range(3):
+        pipeline.connect(Health(), provider).recorder(counter)
+    assert store.values(counter) == {labelled(): 3}
 
 
 def test_second_instrumentation_continues_the_totals(store: Store) -> None:

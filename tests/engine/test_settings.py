@@ -1,4 +1,4 @@
-"""Each environment variable means what its declaration says, or is refused by name."""
+"""Each environment variable means what its declaration says, or is ignored and told by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from victor_otel import settings
-from victor_otel.settings import Settings, SettingsError
+from victor_otel.settings import Settings
 
 DEFAULTS: dict[str, Any] = {
     "exporters": (),
@@ -21,6 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "temporality": "",
     "exit_timeout": 1.0,
     "config_file": False,
+    "problems": (),
 }
 
 ENABLED = "VICTOR_PROMETHEUS_ENABLED"
@@ -29,6 +30,10 @@ PORT = "VICTOR_PROMETHEUS_PORT"
 EXPORTER = "OTEL_METRICS_EXPORTER"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+
+PUSHED = {EXPORTER: "otlp"}
+SERVED = {EXPORTER: "prometheus"}
+OURS = {ENABLED: "true"}
 
 
 def read(**environ: str) -> dict[str, Any]:
@@ -179,7 +184,11 @@ def test_url_of_pushed_metrics(environ: dict[str, str], url: str) -> None:
 def test_protocol_of_metrics_wins_over_the_general_one(
     general: str, metrics: str, protocol: str
 ) -> None:
-    found = read(OTEL_EXPORTER_OTLP_PROTOCOL=general, OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=metrics)
+    found = read(
+        **PUSHED,
+        OTEL_EXPORTER_OTLP_PROTOCOL=general,
+        OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=metrics,
+    )
     assert found["otlp_protocol"] == protocol
 
 
@@ -198,38 +207,91 @@ def test_exit_timeout_is_in_seconds(value: str, seconds: float) -> None:
     assert read(VICTOR_OTEL_EXIT_TIMEOUT=value)["exit_timeout"] == seconds
 
 
-# What is refused
+# What is not understood
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "instead"),
+    ("name", "values", "instead", "others"),
     [
-        (ENABLED, ["maybe", "2"], "set it to true or false"),
-        ("OTEL_SDK_DISABLED", ["maybe"], "set it to true or false"),
-        (PORT, ["x", "-1", "65536", "9091.0", "1e3", "+1"], "set it to a port from 0 to 65535"),
-        ("VICTOR_OTEL_LIFETIME", ["forever", "Short"], "set it to long, short or auto"),
-        ("VICTOR_OTEL_EXIT_TIMEOUT", ["soon", "-1", "nan", "inf", "1e9"], "set it to seconds"),
-        ("OTEL_EXPORTER_PROMETHEUS_PORT", ["x", "70000"], "set it to a port from 0 to 65535"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", ["http/json", "udp"], "set it to http/protobuf or grpc"),
+        (ENABLED, ["maybe", "2"], "true or false", {}),
+        ("OTEL_SDK_DISABLED", ["maybe", "no-thanks"], "true or false", {}),
+        (
+            PORT,
+            ["x", "-1", "65536", "9091.0", "1e3", "+1", "tcp://10.0.0.7:9091"],
+            "a port from 0 to 65535",
+            OURS,
+        ),
+        ("VICTOR_OTEL_LIFETIME", ["forever"], "long, short or auto", {}),
+        (
+            "VICTOR_OTEL_EXIT_TIMEOUT",
+            ["soon", "-1", "nan", "inf", "1e9", "2s"],
+            "seconds, such as 1 or 0.5",
+            {},
+        ),
+        ("OTEL_EXPORTER_PROMETHEUS_PORT", ["x", "70000"], "a port from 0 to 65535", SERVED),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", ["http/json", "udp"], "http/protobuf or grpc", PUSHED),
         (
             "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
             ["http/json", "udp"],
-            "set it to http/protobuf or grpc",
+            "http/protobuf or grpc",
+            PUSHED,
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_bad_value_is_refused_by_name_with_what_to_set(
-    name: str, values: list[str], instead: str
+def test_bad_value_is_ignored_and_told_by_name_with_what_to_set(
+    name: str, values: list[str], instead: str, others: dict[str, str]
 ) -> None:
+    # Only that somebody has set ours decides whose address counts.
+    unset = read(**others, **({PORT: "9091"} if name == ENABLED else {}))
     for value in values:
-        with pytest.raises(SettingsError) as refused:
-            read(**{name: value})
-        assert str(refused.value).startswith(f"{name} is {value!r}")
-        assert instead in str(refused.value)
+        told = f"{name} is {value!r} and is ignored; set it to {instead}"
+        assert read(**others, **{name: value}) == {**unset, "problems": (told,)}
 
 
-def test_bad_standard_port_does_not_matter_where_ours_is_used() -> None:
-    assert read(**{ENABLED: "true", "OTEL_EXPORTER_PROMETHEUS_PORT": "x"})["exporters"] == (
-        "prometheus",
+@pytest.mark.parametrize(
+    ("name", "value", "others"),
+    [
+        ("OTEL_EXPORTER_PROMETHEUS_PORT", "metrics", PUSHED),
+        ("OTEL_EXPORTER_PROMETHEUS_PORT", "x", OURS),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", SERVED),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", {}),
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "http/json",
+            {**PUSHED, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "grpc"},
+        ),
+    ],
+)
+def test_bad_value_that_nobody_uses_is_no_problem(
+    name: str, value: str, others: dict[str, str]
+) -> None:
+    assert read(**others, **{name: value}) == read(**others)
+
+
+def test_bad_port_of_a_service_of_that_name_leaves_the_push_alone() -> None:
+    """Kubernetes sets VICTOR_PROMETHEUS_PORT for a Service that is called victor-prometheus."""
+    found = read(**PUSHED, **{PORT: "tcp://10.0.0.7:9091"})
+    assert (found["exporters"], found["problems"]) == (("otlp",), ())
+
+
+def test_general_protocol_counts_where_that_for_metrics_is_not_understood() -> None:
+    found = read(
+        **PUSHED,
+        OTEL_EXPORTER_OTLP_METRICS_PROTOCOL="http/json",
+        OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
     )
+    assert found["otlp_protocol"] == "grpc"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "understood"),
+    [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "HTTP/Protobuf", "otlp_protocol", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "GRPC", "otlp_protocol", "grpc"),
+        ("VICTOR_OTEL_LIFETIME", "Short", "lifetime", "short"),
+    ],
+)
+def test_case_does_not_matter(name: str, value: str, field: str, understood: str) -> None:
+    found = read(**PUSHED, **{name: value})
+    assert (found[field], found["problems"]) == (understood, ())
