@@ -228,6 +228,34 @@ print(json.dumps(sorted(set(instrumentation.current().health.hooks.values()))))
     assert found == ["waiting"]
 
 
+def test_the_endpoint_shows_only_what_is_asked_for_by_name_and_says_its_address() -> None:
+    shown, address = answer(
+        AGENT
+        + """
+from victor_otel import instrumentation
+work()
+address = instrumentation.current().pipeline.endpoint
+names = ("victor_requests_total", "victor_chat_request_duration_seconds", "nothing")
+shown = {}
+for name in names:
+    with urllib.request.urlopen(f"{address}?name[]={name}") as page:
+        lines = page.read().decode().splitlines()
+    shown[name] = sorted({line.split("{")[0] for line in lines if line[0] != "#"})
+print(json.dumps([shown, address]))
+""",
+        VICTOR_PROMETHEUS_ENABLED="true",
+        VICTOR_PROMETHEUS_HOST="::1",
+        VICTOR_PROMETHEUS_PORT="0",
+    )
+    turns = "victor_chat_request_duration_seconds"
+    assert shown == {
+        "victor_requests_total": ["victor_requests_total"],
+        turns: [f"{turns}_{part}" for part in ("bucket", "count", "sum")],
+        "nothing": [],
+    }
+    assert address.startswith("http://[::1]:")
+
+
 def test_a_setting_that_is_not_understood_stops_no_exporter_that_does_without_it() -> None:
     done = run(
         AGENT + "work(); print(json.dumps(scraped()['victor_requests_total']))",

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from victor_otel import drift
-from victor_otel.settings import LIFETIME, OTEL_TEMPORALITY, Settings
+from victor_otel.settings import LIFETIME, OTEL_TEMPORALITY, Settings, metrics_url
 from victor_otel.spec import Extra
 from victor_otel.supported import BELOW, RANGE, TESTED
 from victor_otel.version import __version__
@@ -293,7 +293,7 @@ def _exporters(_report: Report) -> Iterator[Finding]:
 
 def _prometheus(settings: Settings) -> Finding:
     host, port = settings.prometheus_host, settings.prometheus_port
-    url = f"http://{_reachable(host)}:{port}/metrics"
+    url = metrics_url(_reachable(host), port)
     if port == 0:
         return Finding(
             check="prometheus", status=OK, detail="each process serves a free port and logs it"

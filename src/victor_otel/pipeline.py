@@ -12,10 +12,10 @@ import os
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
 
@@ -27,7 +27,11 @@ from victor_otel.settings import (
     OTEL_EXPORTER,
     PROMETHEUS_PORT,
     Settings,
+    metrics_url,
 )
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 logger = logging.getLogger("victor_otel")
 
@@ -199,9 +203,9 @@ def _serve(built: Pipeline, settings: Settings, health: Health) -> None:
         logger.warning("victor-otel: a short-lived process serves no /metrics; push by OTLP.")
         return
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import start_http_server
 
-    registry = CollectorRegistry()
+    registry = _registry()
     host, port = settings.prometheus_host, settings.prometheus_port
     try:
         server, _ = start_http_server(port, host, registry)
@@ -222,10 +226,36 @@ def _serve(built: Pipeline, settings: Settings, health: Health) -> None:
         registry.register(guest)
     built.server = server
     built.readers.append(PrometheusMetricReader(registry=registry, scope_info_enabled=False))
-    built.endpoint = f"http://{host}:{server.server_port}/metrics"
+    built.endpoint = metrics_url(host, server.server_port)
     health.endpoint_up = True
     if port == 0:
         logger.warning("victor-otel: metrics are served at %s", built.endpoint)
+
+
+def _registry() -> CollectorRegistry:
+    """A registry that answers `name[]` for OpenTelemetry's reader, which names nothing before."""
+    from prometheus_client import CollectorRegistry
+
+    class Registry(CollectorRegistry):
+        def restricted_registry(self, names: Iterable[str]) -> Any:
+            return Chosen(self, frozenset(names))
+
+    class Chosen:
+        """The families, or series, of these names."""
+
+        def __init__(self, registry: CollectorRegistry, names: frozenset[str]) -> None:
+            self._registry, self._names = registry, names
+
+        def collect(self) -> Iterator[Any]:
+            for family in self._registry.collect():
+                samples = [
+                    s for s in family.samples if not self._names.isdisjoint((s.name, family.name))
+                ]
+                if samples:
+                    family.samples = samples
+                    yield family
+
+    return Registry()
 
 
 def _push(built: Pipeline, name: str, settings: Settings, health: Health) -> None:

@@ -184,6 +184,11 @@ class _Environment:
         return self.read(general, understand) if general else understand(variable.default)
 
 
+def metrics_url(host: str, port: int) -> str:
+    """The address of `/metrics` on a host, which may be an IPv6 address."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+
+
 def is_strict(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether an application wants to hear of its mistakes; a value not understood says no."""
     return environ.get(STRICT.name, "").strip().lower() in _TRUE
