@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.processes import AGENT, answer, environment, free_port, run
+from victor_otel import catalog
 
 CORE = {
     "victor_initialization_duration_seconds_count": 1,
@@ -226,6 +227,30 @@ print(json.dumps(sorted(set(instrumentation.current().health.hooks.values()))))
 """
     )
     assert found == ["waiting"]
+
+
+def test_counters_start_at_0_whenever_an_application_sets_its_provider() -> None:
+    """Whoever sees a counter for the first time at 1 has seen no increase."""
+    early, late = (
+        answer(
+            AGENT
+            + """
+from opentelemetry import metrics
+provider, reader = memory_provider()
+if sys.argv[1] == "before the agent":
+    metrics.set_meter_provider(provider)
+work()
+if sys.argv[1] == "after its turn":
+    metrics.set_meter_provider(provider)
+print(json.dumps(counts(reader)))
+""",
+            moment,
+        )
+        for moment in ("before the agent", "after its turn")
+    )
+    starting = early.keys() & {metric.name for metric in catalog.METRICS if metric.starts_at_zero}
+    assert {name: late.get(name) for name in starting} == dict.fromkeys(starting, 0)
+    assert early["victor.requests"] == 1
 
 
 def test_the_endpoint_shows_only_what_is_asked_for_by_name_and_says_its_address() -> None:

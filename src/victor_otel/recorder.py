@@ -116,8 +116,10 @@ class Recorder:
         for metric in fed:
             observed = metric in self._reads and metric not in self._values
             if metric.starts_at_zero and not observed:
+                # Also while nobody listens: whoever comes later sees them from his first look.
                 for values in itertools.product(*(label.values for label in metric.labels)):
-                    self(metric, 0, **dict(zip(_names(metric.labels), values, strict=True)))
+                    labels = dict(zip(_names(metric.labels), values, strict=True))
+                    self._add(metric, self._attributes(metric, labels), 0)
 
     def observe(self, metric: Metric, read: Read) -> None:
         """Has `read` asked at each collection; replaces an earlier `read` of the metric."""
