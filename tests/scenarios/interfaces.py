@@ -173,7 +173,7 @@ async def request_rate(count: Count) -> None:
         await served.handle_message(message("ping"))
         await served.handle_message(call("no_such_tool"))
     rate = requests / max(1.0, perf_counter() - began)
-    count.set("victor_request_rate", rate, within=0.2 * rate)
+    count.set("victor_request_rate", rate, within=0.4 * rate)  # read later on a busy machine
 
 
 async def terminal(count: Count) -> None:

@@ -40,7 +40,8 @@ async def whole_demo(count: Count) -> None:
         count.ratio("victor_error_rate", total - good, total)
     requests = sum(n for (name, _), n in expected.items() if name == "victor_requests_total")
     seconds = perf_counter() - began
-    count.set("victor_request_rate", requests / seconds, within=0.1 * requests / seconds)
+    # On a busy machine it is read seconds later; half or twice as much is wrong.
+    count.set("victor_request_rate", requests / seconds, within=0.4 * requests / seconds)
     count.set("victor_provider_up", 1, provider="openai")  # the parallel workers end well
     count.set("victor_active_users", 1, interface="sdk")
 
