@@ -58,29 +58,46 @@ if __name__ == "__main__":
 """
 
 
-def calls(requests: Iterable[Sequence[Point]]) -> list[float]:
-    """The calls of each process, as its last push says."""
+def played(folder: Path, kind: str, method: str, **variables: str) -> dict[str, float]:
+    """The calls of each process that took part, by its instance."""
+    program = folder / "program.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+    with note_taker() as (url, requests):
+        variables |= {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "VICTOR_OTEL_EXIT_TIMEOUT": "20"}
+        done = subprocess.run(
+            [sys.executable, str(program), kind, method],
+            capture_output=True,
+            text=True,
+            env=environment(**variables),
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    return calls(requests)
+
+
+def calls(requests: Iterable[Sequence[Point]]) -> dict[str, float]:
+    """As the last push of each process says."""
     totals = {point.series: point.value for request in requests for point in request}
     found: defaultdict[str, float] = defaultdict(float)
     for (name, attributes), value in totals.items():
         if name == "victor.provider.requests":
             found[dict(attributes)["service.instance.id"]] += value
-    return sorted(found.values())
+    return dict(found)
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 @pytest.mark.parametrize("kind", ["Process", "Pool", "ProcessPoolExecutor"])
 def test_what_a_child_did_arrives(kind: str, method: str, tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM, encoding="utf-8")
-    with note_taker() as (url, requests):
-        variables = environment(OTEL_EXPORTER_OTLP_ENDPOINT=url, VICTOR_OTEL_EXIT_TIMEOUT="20")
-        done = subprocess.run(
-            [sys.executable, str(program), kind, method],
-            capture_output=True,
-            text=True,
-            env=variables,
-            timeout=120,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-    assert calls(requests) == [1, 4]
+    assert sorted(played(tmp_path, kind, method).values()) == [1, 4]
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_child_is_another_instance_than_the_parent_that_the_environment_names(
+    method: str, tmp_path: Path
+) -> None:
+    named = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=shop-1"}
+    found = played(tmp_path, "Process", method, **named)
+    assert found.pop("shop-1") == 1
+    assert list(found.values()) == [4]
+    assert all(instance.startswith("shop-1-") for instance in found)

@@ -14,6 +14,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from multiprocessing import process
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from victor_otel.scope import CURRENT, ONE_SHOT, innermost
 from victor_otel.settings import (
     EXIT_TIMEOUT,
     OTEL_EXPORTER,
+    OTEL_RESOURCE_ATTRIBUTES,
     PROMETHEUS_PORT,
     Settings,
     metrics_url,
@@ -357,8 +359,25 @@ def _resource(lifetime: str) -> Any:
     ours: dict[str, str] = {}
     if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
         ours["service.name"] = "victor"
+    named = resource.attributes.get(_INSTANCE)
     if lifetime == "short":
         ours["victor.process.lifetime"] = "short"
-    elif "service.instance.id" not in resource.attributes:
-        ours["service.instance.id"] = str(uuid.uuid4())
+    elif named is None:
+        ours[_INSTANCE] = str(uuid.uuid4())
+    elif os.getpid() != _IMPORTED_BY or process.parent_process() is not None:
+        ours[_INSTANCE] = f"{named}-{os.getpid()}"
+    else:
+        logger.warning(
+            "victor-otel: this process is %r, as %s says, and so is any other with this "
+            "environment: they would overwrite each other's numbers. Leave %s out where there may "
+            "be several.",
+            named,
+            OTEL_RESOURCE_ATTRIBUTES.name,
+            _INSTANCE,
+        )
     return resource.merge(Resource(ours))
+
+
+_INSTANCE = "service.instance.id"
+_IMPORTED_BY = os.getpid()
+"""Another process than this one: we are its fork, and have its environment."""
