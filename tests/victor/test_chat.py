@@ -792,6 +792,53 @@ async def test_a_team_is_one_request_in_which_each_member_takes_turns() -> None:
         assert in_flight(recorded) == NOBODY
 
 
+async def test_a_team_that_its_coordinator_runs_is_one_request_too() -> None:
+    """As plans and workflows have it, and applications that Victor tells to."""
+    from victor.teams import UnifiedTeamCoordinator
+
+    with model(m=[LOOK, ANSWER, LOOK, ANSWER]) as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            one = await team(created, "researcher", "planner")
+            coordinator = UnifiedTeamCoordinator(created.get_orchestrator())
+            assert (await coordinator.execute_team_config(one.config)).success
+        assert seen(recorded) == {
+            **turns("success", 2, requests=1),
+            **point(FEATURES, feature="team"),
+            **point(FEATURES, 2, feature="subagent"),
+        }
+        assert recorded.points("victor.requests_per_user") == point(
+            "victor.requests_per_user", interface="sdk"
+        )
+        assert in_flight(recorded) == NOBODY
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_team_whose_member_waits_for_an_approval_is_a_paused_request(
+    streamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from victor.agent.subagents import SubAgentOrchestrator
+    from victor.framework.graph import MemoryCheckpointer
+
+    async def spawn(*_: Any, **__: Any) -> Any:
+        waits = {"awaiting_approval": True, "approval_request": {"id": "a"}}
+        return SimpleNamespace(success=False, summary="", details=waits)
+
+    monkeypatch.setattr(SubAgentOrchestrator, "spawn", spawn)
+    with model() as served, recording() as recorded:
+        async with agent(served, "m") as created:
+            one = await team(created, "researcher")
+            one.config.shared_context["thread_id"] = "t"
+            one._coordinator.with_checkpointer(MemoryCheckpointer())
+            if streamed:
+                [event async for event in one.stream()]
+            else:
+                await one.run()
+            assert not one.result.success
+        # Victor 0.9 does not tell the team that its member waits.
+        status = "paused" if hasattr(one.result, "status") else "failure"
+        assert recorded.points(REQUESTS) == point(REQUESTS, interface="sdk", status=status)
+
+
 async def test_a_streamed_team_counts_like_one_that_runs() -> None:
     with model(m=[LOOK, ANSWER]) as served, recording() as recorded:
         async with agent(served, "m") as created:

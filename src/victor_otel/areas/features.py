@@ -16,7 +16,7 @@ from victor_otel.shared import (
     keep_turn,
     observe_turn_request,
 )
-from victor_otel.spec import Area, Call, Hook, NoFacts, Record, Scope
+from victor_otel.spec import Area, Call, Hook, NoFacts, Record, Scope, mapping
 
 
 def used(feature: str) -> Callable[[Call, Record], None]:
@@ -34,20 +34,30 @@ def is_command(call: Call) -> bool:
 
 
 def team_status(call: Call) -> str:
+    """A coordinator answers with a mapping, a team with an object."""
+    if call.status != "success":
+        return call.status
     result = call.result if call.stream is None else getattr(call.instance, "result", None)
-    failed = call.status == "success" and getattr(result, "success", True) is False
-    return "failure" if failed else call.status
+    told = mapping(result) or mapping(getattr(result, "__dict__", None))
+    if told.get("success", True):
+        return "success"
+    return "paused" if told.get("status") == "awaiting_approval" else "failure"
 
 
 def team_owner(call: Call) -> Any:
-    coordinator = getattr(call.instance, "_coordinator", None)
+    coordinator = getattr(call.instance, "_coordinator", call.instance)
     return getattr(coordinator, "_orchestrator", None)
 
 
 TEAM_RUN = Scope(name="team_run", outermost=True)
 
 _TEAM = "victor.framework.teams:AgentTeam"
-_TEAM_METHODS: tuple[tuple[str, type[Any] | None], ...] = (("run", None), ("stream", NoFacts))
+_TEAMS: tuple[tuple[str, type[Any] | None], ...] = (
+    (f"{_TEAM}.run", None),
+    (f"{_TEAM}.stream", NoFacts),
+    # Where every team ends up: those of plans, of workflows and of applications, too.
+    ("victor.teams.unified_coordinator:UnifiedTeamCoordinator._execute_with", None),
+)
 
 AREA = Area(
     name="features",
@@ -60,18 +70,18 @@ AREA = Area(
         ),
         *(
             Hook(
-                target=f"{_TEAM}.{method}",
+                target=target,
                 scope=TEAM_RUN,
                 stream=stream,
                 observe=used("team"),
                 feeds=(FEATURES,),
             )
-            for method, stream in _TEAM_METHODS
+            for target, stream in _TEAMS
         ),
         # The members' turns together are one request, also when no turn is around the team.
         *(
             Hook(
-                target=f"{_TEAM}.{method}",
+                target=target,
                 scope=REQUEST,
                 part="turn",
                 of=REQUEST,
@@ -81,7 +91,7 @@ AREA = Area(
                 observe=observe_turn_request,
                 feeds=REQUEST_FEEDS,
             )
-            for method, stream in _TEAM_METHODS
+            for target, stream in _TEAMS
         ),
         Hook(
             target="victor.agent.subagents.orchestrator:SubAgentOrchestrator.spawn",
