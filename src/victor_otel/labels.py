@@ -60,9 +60,9 @@ MODE = Label(
 )
 INTERFACE = Label(
     name="interface",
-    values=("cli", "tui", "api", "mcp", "sdk"),
+    values=("cli", "tui", "web", "api", "mcp", "sdk"),
     fallback="sdk",
-    meaning="what the user reached Victor through",
+    meaning="what the user reached Victor through; `web` is the chat of `victor ui`",
 )
 STATUS = Label(name="status", values=STATUSES, fallback="failure", meaning="outcome")
 TURN_STATUS = Label(

@@ -114,16 +114,23 @@ class Owners:
         return next((f.owner for f in active(frame) if f.owner is not None), None)
 
 
+_WEB_CHAT = "victor/ui/chat_app"
+"""Where the application is that `victor ui` has Chainlit run, in a process of its own."""
+
+
 @functools.lru_cache(maxsize=8)
-def _interface_of(program: str) -> str:
+def _interface_of(program: str, application: str) -> str:
     path = PurePath(program)
     name = path.parent.name if path.name == "__main__.py" else path.stem
+    if name == "chainlit" and PurePath(application).parent.as_posix().endswith(_WEB_CHAT):
+        return "web"
     return "cli" if name in {"victor", "vic"} else "sdk"
 
 
 def default_interface() -> str:
     """How this process is used, when no server says otherwise: by its program's name."""
-    return _interface_of(sys.argv[0] if sys.argv else "")
+    program, application = (*sys.argv[:1], *sys.argv[2:3], "", "")[:2]
+    return _interface_of(program, application)
 
 
 def _authenticated_user() -> str | None:

@@ -263,12 +263,18 @@ def test_interface_of_a_hook_is_that_of_its_own_call(bench: Bench) -> None:
         ("C:/victor.exe", "cli"),
         ("/lib/victor/__main__.py", "cli"),
         ("/home/me/app.py", "sdk"),
+        ("/lib/chainlit/__main__.py run /lib/victor/ui/chat_app/bootstrap.py --host x", "web"),
+        ("/usr/bin/chainlit run /lib/victor/ui/chat_app/app.py", "web"),
+        ("/usr/bin/chainlit run /home/me/app.py", "sdk"),
+        ("/usr/bin/chainlit", "sdk"),
+        ("/home/me/app.py run /lib/victor/ui/chat_app/app.py", "sdk"),
+        ("", "sdk"),
     ],
 )
 def test_interface_without_a_server_is_told_by_the_program(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, program: str, interface: str
 ) -> None:
-    monkeypatch.setattr("sys.argv", [program])
+    monkeypatch.setattr("sys.argv", program.split())
     bench.wrap(lambda: None, bench.hook(scope=REQUESTS))()
     assert [call.context.interface for call in bench.calls] == [interface]
 

@@ -263,6 +263,25 @@ async def test_a_session_that_begins_on_the_screen_is_the_tuis(
         assert recorded.points(USERS) == point(USERS, 1, interface="tui")
 
 
+async def test_the_web_chat_has_a_session_for_each_browser_and_no_number_of_users(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`victor ui` has Chainlit run its application, with a client for each browser."""
+    from victor.framework.client import VictorClient
+    from victor.framework.session_config import ProviderOverrideConfig, SessionConfig
+    from victor.ui.commands.ui import _APP_PATH
+
+    monkeypatch.setattr(sys, "argv", ["/lib/chainlit/__main__.py", "run", str(_APP_PATH)])
+    with model(m=[LOOK, ANSWER, LOOK, ANSWER]) as served, recording() as recorded:
+        override = ProviderOverrideConfig(provider="openai", model="m", endpoint=served.url)
+        for _ in range(2):
+            browser = VictorClient(SessionConfig(provider_override=override))
+            assert [event async for event in browser.stream(ASK)]
+            await browser.close()
+        assert seen(recorded) == started(2, interface="web") | ended(2, interface="web")
+        assert recorded.points(USERS, zeros=True) == {}
+
+
 # MCP servers.
 
 

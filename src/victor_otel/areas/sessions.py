@@ -1,8 +1,8 @@
 """Sessions and users. Only their number leaves the process.
 
-In a terminal or an application a session is an agent's life. An MCP server's session
-lasts from its first message to its end. The API serves everybody with one agent, so
-there a session is an authenticated client, with gaps of less than half an hour.
+In a terminal, in the web chat or in an application a session is an agent's life. An MCP
+server's session lasts from its first message to its end. The API serves everybody with one
+agent, so there a session is an authenticated client, with gaps of less than half an hour.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ACTIVE_USERS = Metric(
     name="victor.active_users",
     kind=Kind.GAUGE,
     meaning="Distinct users with a request in the last 15 minutes: authenticated clients of the "
-    "API, else one local user",
+    "API, else one local user; absent for the web chat, which serves people it does not know",
     labels=(labels.INTERFACE,),
     guide=True,
 )
@@ -145,12 +145,16 @@ class Sessions:
                 session.requests += 1
                 session.last = call.ended
                 self._open.move_to_end(key)
-            seen = self._seen.setdefault(interface, OrderedDict())
-            seen[user] = call.ended
-            seen.move_to_end(user)
-            if len(seen) > MAX_CLIENTS:
-                seen.popitem(last=False)
+            if interface != "web":
+                self._saw(interface, user, call.ended)
         self._count(session, record)
+
+    def _saw(self, interface: str, user: str, moment: float) -> None:
+        seen = self._seen.setdefault(interface, OrderedDict())
+        seen[user] = moment
+        seen.move_to_end(user)
+        if len(seen) > MAX_CLIENTS:
+            seen.popitem(last=False)
 
     def read_active_users(self) -> Iterator[tuple[float, Mapping[str, str]]]:
         since = perf_counter() - ACTIVE_SECONDS
