@@ -158,10 +158,16 @@ EVENT_FAMILY = Label(
 )
 SECURITY_EVENT = Label(
     name="kind",
-    values=("authorization_failed", "tool_blocked", "result_withheld", "vulnerability_found"),
+    values=(
+        "authorization_failed",
+        "tool_blocked",
+        "result_withheld",
+        "message_blocked",
+        "vulnerability_found",
+    ),
     fallback="tool_blocked",
     meaning="an authorization failed, a tool was blocked, what a tool returned was withheld from "
-    "the model, a scan found something",
+    "the model, policies blocked a user's message or an answer, a scan found something",
 )
 AUTHORIZATION_SOURCE = Label(
     name="source",

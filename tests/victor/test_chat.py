@@ -17,6 +17,7 @@ from tests.victor.agents import Recorded, agent, model, recording
 from victor_otel.catalog import release
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall
+from victor_otel.health import victor_version
 
 ASK = "Read the file and tell me what it says."
 LOOK = Step(calls=(ToolCall("ls", {"path": "."}),))
@@ -341,14 +342,14 @@ async def test_a_stream_that_is_never_read_is_no_turn() -> None:
 
 
 @contextmanager
-def approvals() -> Iterator[Any]:
-    """A session in which `ls` waits for a human."""
+def governed(*waiting: str) -> Iterator[Any]:
+    """A session with policies, whose tools of these names wait for a human."""
     from victor.core.feature_flags import FeatureFlag, disable_feature, is_feature_enabled
     from victor.framework.session_config import ToolApprovalConfig
 
     before = is_feature_enabled(FeatureFlag.USE_POLICY_ENGINE)
     try:
-        yield ToolApprovalConfig(enabled=True, ask_on_tools=("ls",), durable=True)
+        yield ToolApprovalConfig(enabled=True, ask_on_tools=waiting, durable=True)
     finally:
         if not before:
             disable_feature(FeatureFlag.USE_POLICY_ENGINE)
@@ -358,7 +359,7 @@ async def test_a_turn_that_waits_for_an_approval_is_paused_and_in_no_ratio() -> 
     from victor.framework import Agent
     from victor.framework.session_config import ProviderOverrideConfig, SessionConfig
 
-    with model(m=[LOOK, ANSWER]) as served, recording() as recorded, approvals() as approval:
+    with model(m=[LOOK, ANSWER]) as served, recording() as recorded, governed("ls") as approval:
         override = ProviderOverrideConfig(provider="openai", model="m", endpoint=served.url)
         created = await Agent.create(
             session_config=SessionConfig(provider_override=override, tool_approval=approval)
@@ -507,6 +508,37 @@ async def test_a_resumption_inside_another_request_is_part_of_it() -> None:
             await answer_with(created, answer).chat(ASK)
         assert recorded.points(REQUESTS) == point(REQUESTS, interface="sdk", status="success")
         assert sum(recorded.points(TURNS).values()) == 2
+
+
+# Policies.
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_message_that_policies_block_is_a_turn_that_did_what_it_should(
+    streamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from victor.framework.client import VictorClient
+    from victor.framework.session_config import ProviderOverrideConfig, SessionConfig
+
+    class Guarded(SessionConfig):
+        def apply_to_settings(self, settings: Any) -> None:
+            super().apply_to_settings(settings)
+            settings.governance.block_request_patterns = ["secret"]
+
+    with model(m=[LOOK, ANSWER]) as served, recording() as recorded, governed() as governance:
+        override = ProviderOverrideConfig(provider="openai", model="m", endpoint=served.url)
+        client = VictorClient(Guarded(provider_override=override, tool_approval=governance))
+        if streamed:
+            assert [event async for event in client.stream("Read the secret.")]
+        else:
+            await client.chat("Read the secret.")
+        await client.close()
+        assert seen(recorded) == turns("success", streams=int(streamed))
+        # Victor 0.9.5 makes its gate and then forgets it.
+        blocks = release(str(victor_version())) >= (0, 10)
+        assert bool(served.answers) is not blocks
+        events = "victor.security.events"
+        assert recorded.points(events) == (point(events, kind="message_blocked") if blocks else {})
 
 
 # Planning.

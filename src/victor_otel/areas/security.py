@@ -20,6 +20,7 @@ from typing import Any
 
 from victor_otel import labels
 from victor_otel.shared import (
+    CHAT_TURN,
     ERRORS,
     SECURITY_EVENTS,
     TOOL_CALL,
@@ -171,6 +172,16 @@ def observe_tool_call(call: Call, record: Record) -> None:
 _BLOCKED = ("permission_denied", "middleware_blocked")
 
 
+def is_blocked(call: Call) -> bool:
+    """Whether policies kept a user's message from the model, or an answer from the user."""
+    return getattr(call.result, "allowed", True) is False
+
+
+def observe_message(call: Call, record: Record) -> None:
+    if is_blocked(call):
+        record_security_event(record, "message_blocked")
+
+
 # Scans and checks
 
 
@@ -253,6 +264,11 @@ _RBAC = "victor.security.auth.rbac:RBACManager"
 _SCANNER = "victor.security.scanner:SecurityScanner"
 _IAC = "victor.iac.manager:IaCManager"
 _TOOL = "victor.tools.security_scanner_tool:scan"
+# Victor moved it; the old module repeats the new one, but need not be imported.
+_GATES = (
+    ("victor.framework.policies.gate:MessagePolicyGate", "", "0.16"),
+    ("victor.agent.policies.gate:MessagePolicyGate", "0.16", ""),
+)
 
 AREA = Area(
     name="security",
@@ -305,6 +321,20 @@ AREA = Area(
             when=is_login,
             observe=observe_login,
             feeds=_DECISION_FEEDS,
+        ),
+        *(
+            Hook(
+                target=f"{gate}.{method}",
+                part=method,
+                of=CHAT_TURN,
+                digest=is_blocked,
+                observe=observe_message,
+                feeds=(SECURITY_EVENTS,),
+                since=since,
+                until=until,
+            )
+            for gate, since, until in _GATES
+            for method in ("gate_request", "gate_response")
         ),
         *(
             Hook(
