@@ -1,7 +1,8 @@
 """Writes what documentation can be generated: `--write`, or `--check` that it is as generated.
 
 docs/metrics.md comes from the catalogue, the table of variables in README.md from settings, the
-table of alerts in docs/alerts.md from the rules.
+table of alerts in docs/alerts.md from the rules, the table of Victor's functions in docs/victor.md
+from the catalogue.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tests.rules import ALERTS, SEVERITIES, Alert  # noqa: E402
 from tests.scenarios import SCENARIOS  # noqa: E402
 
 from victor_otel import catalog, guide, record, settings  # noqa: E402
-from victor_otel.spec import Area, Kind, Metric  # noqa: E402
+from victor_otel.spec import Area, Hook, Kind, Metric  # noqa: E402
 from victor_otel.supported import TESTED  # noqa: E402
 
 _KINDS = {
@@ -182,6 +183,42 @@ def _module(area: Area, metric: Metric) -> str:
     return str(found[0].relative_to(ROOT))
 
 
+def functions_table() -> str:
+    """The table of Victor's functions in docs/victor.md: each module or class of each area."""
+    rows = ["| Area | Where | Functions | Feeds |", "| --- | --- | --- | --- |"]
+    for area in catalog.AREAS:
+        places: dict[str, list[Hook]] = {}
+        for hook in area.hooks:
+            module, _, path = hook.target.partition(":")
+            owner = path.rpartition(".")[0]
+            places.setdefault(f"{module}:{owner}".removesuffix(":"), []).append(hook)
+        rows += [
+            f"| {area.name} | `{place}` | {_wrapped(h)} | {_fed(h)} |"
+            for place, h in places.items()
+        ]
+    return "\n".join(rows)
+
+
+def _wrapped(hooks: Iterable[Hook]) -> str:
+    """Their names, and where they are not on every version, or want an extra."""
+    said: dict[str, None] = {}
+    for hook in hooks:
+        name = re.split(r"[.:]", hook.target)[-1]
+        bounds = [f"from {hook.since}"] * bool(hook.since) + [f"before {hook.until}"] * bool(
+            hook.until
+        )
+        bounds += [f"with victor-ai[{hook.needs.name}]"] if hook.needs else []
+        said[f"`{name}`" + (f" ({', '.join(bounds)})" if bounds else "")] = None
+    return ", ".join(said)
+
+
+def _fed(hooks: Iterable[Hook]) -> str:
+    """The metrics that calls feed; else what the calls around them learn from these."""
+    metrics = {metric.prometheus_name: None for hook in hooks for metric in hook.feeds}
+    told = {f"its {hook.of.name.replace('_', ' ')}": None for hook in hooks if hook.of}
+    return ", ".join(f"`{name}`" for name in metrics) or ", ".join(told) or "-"
+
+
 def variables_table() -> str:
     """The README's table of environment variables."""
     rows = [
@@ -210,11 +247,13 @@ def _said(alert: Alert) -> str:
 
 def main() -> None:
     readme, alerts = ROOT / "README.md", ROOT / "docs" / "alerts.md"
+    victor = ROOT / "docs" / "victor.md"
     write_or_check(
         {
             ROOT / "docs" / "metrics.md": metrics_page(),
             readme: between(readme, "variables", variables_table()),
             alerts: between(alerts, "alerts", alerts_table()),
+            victor: between(victor, "functions", functions_table()),
         }
     )
 
