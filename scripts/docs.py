@@ -54,7 +54,8 @@ receiver. **Bold** ones are in Victor's *Production Metrics and Monitoring Guide
   guide's name survives every route.
 - Label values are bounded: a closed set, or the first values up to a limit and `other`
   after that. `victor_otel_labels_capped_total` counts what was replaced. Values longer
-  than 120 characters are no names and become `other` as well.
+  than 120 characters are no names and become `other` as well. What a closed set does not
+  know is `other` too, and `victor_otel_labels_undeclared_total` counts it.
 - A tool call counts by Victor's word, with one exception: a unified tool that answers
   with Victor's error marker and calls it a success has failed.
 - A streamed chat turn that was left before its final chunk is cancelled. On MCP, a call
@@ -130,9 +131,9 @@ def _metric(metric: Metric) -> str:
     lines.append(f"- OpenTelemetry name: `{metric.name}`")
     for label in metric.labels:
         values = ", ".join(f"`{value}`" for value in label.values)
-        bound = values or f"at most {label.limit} values, then `{label.fallback}`"
-        if label.closed and label.fallback not in label.values:
-            bound += f", else `{label.fallback}`"
+        bound = values or f"at most {label.limit} values, then `other`"
+        if label.closed and "other" not in label.values:
+            bound += ", else `other`"
         lines.append(f"- Label `{label.name}`: {label.meaning} ({bound})")
     if metric.buckets:
         lines.append(f"- Buckets: {', '.join(f'{bound:g}' for bound in metric.buckets)}")

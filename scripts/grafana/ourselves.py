@@ -53,10 +53,22 @@ OURSELVES = Row(
                     ),
                     legend="labels capped",
                 ),
+                Query(
+                    expr=or_zero(
+                        grown("victor_otel_labels_undeclared_total", over="15m"),
+                        of("victor_otel_build_info"),
+                    ),
+                    legend="labels undeclared",
+                ),
             ),
             unit="short",
             empty="no process yet",
-            alerts=("TelemetryErrors", "TelemetryExportsDropped", "TelemetryLabelsCapped"),
+            alerts=(
+                "TelemetryErrors",
+                "TelemetryExportsDropped",
+                "TelemetryLabelsCapped",
+                "TelemetryLabelsUndeclared",
+            ),
         ),
         Panel(
             id=52,

@@ -1,6 +1,6 @@
 """Victor's enumerations whose members we read by their values.
 
-A member that we do not know is recorded under its label's fallback, or not at all, and one
+A member that we do not know is recorded as `other`, or not at all, and one
 that we compare with and that is gone never matches again, both in silence: so each
 enumeration stands here once, with what we know of it, and is looked at in the installed
 Victor by the tests, by `doctor` and by a metric (drift.py).

@@ -39,6 +39,12 @@ LABELS_CAPPED = Metric(
     meaning="Values recorded with a label replaced because a cap was reached",
     labels=(labels.METRIC,),
 )
+LABELS_UNDECLARED = Metric(
+    name="victor.otel.labels_undeclared",
+    kind=Kind.COUNTER,
+    meaning="Values recorded with a label as `other` because the label does not know its value",
+    labels=(labels.METRIC,),
+)
 EXPORTS_DROPPED = Metric(
     name="victor.otel.exports_dropped",
     kind=Kind.COUNTER,
@@ -71,6 +77,7 @@ class Health:
         self._lock = threading.Lock()
         self.errors: Counter[str] = Counter()
         self.capped: Counter[str] = Counter()
+        self.undeclared: Counter[str] = Counter()
         self.exports_dropped = 0
         self.endpoint_up: bool | None = None
 
@@ -85,6 +92,12 @@ class Health:
         with self._lock:
             self.capped[metric] += 1
             return self.capped[metric]
+
+    def add_undeclared(self, metric: str) -> int:
+        """Counts a label value that is not known, and returns how many the metric has had."""
+        with self._lock:
+            self.undeclared[metric] += 1
+            return self.undeclared[metric]
 
     def add_dropped_export(self) -> None:
         with self._lock:
@@ -119,6 +132,10 @@ class Health:
         for metric, count in list(self.capped.items()):
             yield count, {"metric": metric}
 
+    def read_undeclared(self) -> Points:
+        for metric, count in list(self.undeclared.items()):
+            yield count, {"metric": metric}
+
     def read_exports_dropped(self) -> Points:
         yield self.exports_dropped, {}
 
@@ -144,12 +161,22 @@ def victor_version() -> str | None:
 
 AREA = Area(
     name="ourselves",
-    metrics=(HOOKS, DRIFT, ERRORS, LABELS_CAPPED, EXPORTS_DROPPED, ENDPOINT_UP, BUILD_INFO),
+    metrics=(
+        HOOKS,
+        DRIFT,
+        ERRORS,
+        LABELS_CAPPED,
+        LABELS_UNDECLARED,
+        EXPORTS_DROPPED,
+        ENDPOINT_UP,
+        BUILD_INFO,
+    ),
     readings=(
         Reading(metric=HOOKS, read=Health.read_hooks),
         Reading(metric=DRIFT, read=Health.read_drift),
         Reading(metric=ERRORS, read=Health.read_errors),
         Reading(metric=LABELS_CAPPED, read=Health.read_capped),
+        Reading(metric=LABELS_UNDECLARED, read=Health.read_undeclared),
         Reading(metric=EXPORTS_DROPPED, read=Health.read_exports_dropped),
         Reading(metric=ENDPOINT_UP, read=Health.read_endpoint_up),
         Reading(metric=BUILD_INFO, read=Health.read_build_info),

@@ -61,24 +61,21 @@ MODE = Label(
 INTERFACE = Label(
     name="interface",
     values=("cli", "tui", "web", "api", "mcp", "sdk"),
-    fallback="sdk",
     meaning="what the user reached Victor through; `web` is the chat of `victor ui`",
 )
-STATUS = Label(name="status", values=STATUSES, fallback="failure", meaning="outcome")
+STATUS = Label(name="status", values=STATUSES, meaning="outcome")
 TURN_STATUS = Label(
     name="status",
     values=(*STATUSES, "paused"),
-    fallback="failure",
     meaning="outcome; `paused` waits for an approval",
 )
 REQUEST_STATUS = Label(
     name="status",
     values=(*STATUSES, "paused", "rejected"),
-    fallback="failure",
     meaning="outcome; `rejected` is a 4xx",
 )
 CREATION_STATUS = Label(
-    name="status", values=("success", "failure", "cancelled"), fallback="failure", meaning="outcome"
+    name="status", values=("success", "failure", "cancelled"), meaning="outcome"
 )
 HTTP_STATUS = Label(name="status", limit=60, meaning="HTTP status code; 499 if the client left")
 METHOD = Label(
@@ -95,12 +92,12 @@ METHOD = Label(
         "PATCH",
         "other",
     ),
+    others=True,
     meaning="HTTP method",
 )
 TOOL_CALLS = Label(
     name="tool_calls",
     values=("true", "false"),
-    fallback="false",
     meaning="whether the answer held tool calls",
 )
 TOKEN_TYPE = Label(
@@ -131,8 +128,8 @@ REASON = Label(
     ),
     meaning="why the call was not run",
 )
-CACHE = Label(name="cache", values=("tool", "tiered"), fallback="tiered", meaning="cache asked")
-CACHE_RESULT = Label(name="result", values=("hit", "miss"), fallback="miss", meaning="its answer")
+CACHE = Label(name="cache", values=("tool", "tiered"), meaning="cache asked")
+CACHE_RESULT = Label(name="result", values=("hit", "miss"), meaning="its answer")
 ERROR_COMPONENT = Label(
     name="component",
     values=(
@@ -147,13 +144,11 @@ ERROR_COMPONENT = Label(
         "api",
         "mcp",
     ),
-    fallback="agent",
     meaning="where the failure arose",
 )
 EVENT_FAMILY = Label(
     name="family",
     values=("tool", "agent", "error"),
-    fallback="tool",
     meaning="first word of the event's topic",
 )
 SECURITY_EVENT = Label(
@@ -165,39 +160,35 @@ SECURITY_EVENT = Label(
         "message_blocked",
         "vulnerability_found",
     ),
-    fallback="tool_blocked",
     meaning="an authorization failed, a tool was blocked, what a tool returned was withheld from "
     "the model, policies blocked a user's message or an answer, a scan found something",
 )
 AUTHORIZATION_SOURCE = Label(
     name="source",
     values=("permission_policy", "rbac", "api_key"),
-    fallback="permission_policy",
     meaning="what decided: the permission policy of tools, role-based access, the API's keys",
 )
 AUTHORIZATION_REASON = Label(
     name="reason",
     values=("anonymous", "unknown", "forbidden"),
-    fallback="forbidden",
     meaning="`anonymous`: no key, or no user; `unknown`: one that does not exist; `forbidden`: "
     "known, and not allowed",
 )
 VULNERABILITY_SEVERITY = Label(
     name="severity",
     values=("critical", "high", "medium", "low", "none", "unknown"),
-    fallback="unknown",
     meaning="Victor's severity of the advisory",
 )
 SCANNER = Label(
     name="scanner",
     values=("dependency", "iac", "code"),
-    fallback="code",
     meaning="`dependency`: advisories of packages; `iac`: infrastructure as code; `code`: the "
     "tool `scan`",
 )
 DEPLOYMENT_SOURCE = Label(
     name="source",
     values=("conversation", "terraform", "docker", "kubernetes", "ecs", "other"),
+    others=True,
     meaning="what deployed; `conversation` was only told of it, `other` is a handler of one's own",
 )
 DOC_TYPE = Label(
@@ -215,43 +206,38 @@ DOC_TYPE = Label(
         "auto",
         "other",
     ),
+    others=True,
     meaning="type that the document was given, as victor-rag keeps it; `auto` lets it guess",
 )
 SEARCH_STATUS = Label(
     name="status",
     values=("results", "empty", "error", "cancelled"),
-    fallback="error",
     meaning="`empty`: an endpoint answered without results; `error`: Victor said so, or no "
     "endpoint answered",
 )
 ANALYSIS_SOURCE = Label(
     name="source",
     values=("review", "index", "metrics"),
-    fallback="review",
     meaning="`review` of a file, `index` of a code base, or the tool `metrics`",
 )
 ISSUE_SOURCE = Label(
     name="source",
     values=("review", "metrics"),
-    fallback="review",
     meaning="`review` of a file, or the tool `metrics`",
 )
 ISSUE_SEVERITY = Label(
     name="severity",
     values=("error", "warning", "info", "hint"),
-    fallback="warning",
     meaning="Victor's severity of the finding; the tool `metrics` knows warnings only",
 )
 MEMORY_COMPONENT = Label(
     name="component",
     values=("process", "children"),
-    fallback="process",
     meaning="`process` itself, or its living descendants",
 )
 MEMORY_OPERATION = Label(
     name="operation",
     values=("search", "get", "store", "delete"),
-    fallback="get",
     meaning="what was asked of a memory",
 )
 MEMORY_TYPE = Label(
@@ -266,6 +252,7 @@ MEMORY_TYPE = Label(
         "none",
         "other",
     ),
+    others=True,
     meaning="Victor's type of memory; `none`: nothing was recalled, `other`: one of your own",
 )
 SKILL_TYPE = Label(name="skill_type", limit=50, meaning="the skill's category")
@@ -277,13 +264,11 @@ SKILL = Label(
 LOOP_OUTCOME = Label(
     name="outcome",
     values=("evolved", "no_change", "error"),
-    fallback="error",
     meaning="`evolved`: there is a new candidate; `no_change`: there is none, or too little was "
     "known to look for one",
 )
 HOOK_STATE = Label(
     name="state",
     values=("bound", "waiting", "missing"),
-    fallback="missing",
     meaning="1 for the present state; `waiting` until Victor imports the module",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from victor_otel import failsafe
 from victor_otel.health import Health
-from victor_otel.spec import MAX_LENGTH, Kind, Label, Metric
+from victor_otel.spec import MAX_LENGTH, OTHER, Kind, Label, Metric
 from victor_otel.version import __version__
 from victor_otel.windows import Window
 
@@ -25,6 +26,16 @@ _WINDOWED = {Kind.RATIO: Window.ratio, Kind.RATE: Window.rate, Kind.LATEST: Wind
 _GAUGES = frozenset({Kind.GAUGE, Kind.UPDOWN, *_WINDOWED})
 
 
+class Replaced(enum.Enum):
+    """Why a label value is recorded as `other`."""
+
+    NOT = enum.auto()
+    CAPPED = enum.auto()
+    """A name that is too long, or one more than the label keeps."""
+    UNDECLARED = enum.auto()
+    """Not in the closed set of the label, or not given: Victor or we have moved."""
+
+
 class Bounds:
     """The values in use of every `Label`, shared by all metrics that carry it."""
 
@@ -32,24 +43,29 @@ class Bounds:
         self._lock = threading.Lock()
         self._known: dict[Label, set[str]] = {}
 
-    def apply(self, label: Label, value: object) -> tuple[str, bool]:
-        """The value to record, and whether a cap (not a closed set) replaced the given one."""
+    def apply(self, label: Label, value: object) -> tuple[str, Replaced]:
+        """The value to record, and why it is not the given one."""
         text = str.__str__(value) if isinstance(value, str) else ""
         if label.closed:
-            return (text if text in label.values else label.fallback), False
-        if not text or len(text) > MAX_LENGTH:
-            return label.fallback, True
+            declared = text in label.values or text == OTHER
+            why = Replaced.NOT if declared or label.others else Replaced.UNDECLARED
+            return (text if declared else OTHER), why
+        if text and len(text) <= MAX_LENGTH and self._is_kept(label, text):
+            return text, Replaced.NOT
+        return OTHER, Replaced.CAPPED
+
+    def _is_kept(self, label: Label, text: str) -> bool:
         known = self._known.get(label)
         if known is not None and text in known:
-            return text, False
+            return True
         if not _encodable(text):
-            return label.fallback, True
+            return False
         with self._lock:
             known = self._known.setdefault(label, set())
-            if len(known) < label.limit or text in known or text == label.fallback:
+            if len(known) < label.limit or text in known or text == OTHER:
                 known.add(text)
-                return text, False
-        return label.fallback, True
+                return True
+        return False
 
 
 class Recorder:
@@ -219,32 +235,50 @@ class Recorder:
 
     def _bounded(self, metric: Metric, labels: Mapping[str, object]) -> dict[str, str]:
         """The label set to record under: the given one, where no bound replaces a value."""
-        capped = False
         values: list[str] = []
+        replaced = Replaced.NOT
         for label in metric.labels:
-            value, replaced = self._bounds.apply(label, labels.get(label.name))
-            capped = capped or replaced
+            if label.name not in labels:
+                value, why = OTHER, Replaced.UNDECLARED
+            else:
+                value, why = self._bounds.apply(label, labels[label.name])
+            if why is Replaced.UNDECLARED:
+                self._undeclared(metric, label)
+            elif why is Replaced.CAPPED:
+                replaced = why
             values.append(value)
         key = tuple(values)
         sets = self._sets.setdefault(metric, {})
         attributes = sets.get(key)
         if attributes is None:
             if len(sets) >= MAX_LABEL_SETS:
-                capped = True
+                replaced = Replaced.CAPPED
                 key = tuple(
-                    value if label.closed else label.fallback
+                    value if label.closed else OTHER
                     for label, value in zip(metric.labels, values, strict=True)
                 )
             attributes = sets.setdefault(key, dict(zip(_names(metric.labels), key, strict=True)))
-        if capped:
+        if replaced is Replaced.CAPPED:
             self._cap(metric)
         return attributes
+
+    def _undeclared(self, metric: Metric, label: Label) -> None:
+        """Says which label, never the value: it could be content."""
+        if failsafe.STRICT:
+            raise ValueError(f"{metric.name}: a value of the label {label.name!r} is not declared")
+        if self._health.add_undeclared(metric.prometheus_name) == 1:
+            failsafe.logger.warning(
+                "victor-otel: the label %r of %s has a value that victor-otel does not know; such "
+                "values are recorded as `other` (victor_otel_labels_undeclared_total).",
+                label.name,
+                metric.prometheus_name,
+            )
 
     def _cap(self, metric: Metric) -> None:
         if self._health.add_capped(metric.prometheus_name) == 1:
             failsafe.logger.warning(
                 "victor-otel: a label of %s reached its bound; further values are recorded as "
-                "its fallback (victor_otel_labels_capped_total).",
+                "`other` (victor_otel_labels_capped_total).",
                 metric.prometheus_name,
             )
 

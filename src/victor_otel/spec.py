@@ -66,18 +66,23 @@ MAX_LENGTH = 120
 """Characters of a label value; longer ones are no names."""
 
 
+OTHER = "other"
+"""Stands for every label value that is outside of a label's set or bound."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Label:
     """A label and what keeps it bounded.
 
     `values` closes the set; without it the first `limit` distinct values are kept. What
-    is outside becomes `fallback`.
+    is outside becomes `other`. Outside of a closed set it is counted as undeclared, unless
+    `others` says that anything may come.
     """
 
     name: str
     values: tuple[str, ...] = ()
     limit: int = 100
-    fallback: str = "other"
+    others: bool = False
     meaning: str
 
     @property

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.engine.points import Store
-from victor_otel import catalog
+from victor_otel import catalog, failsafe
 from victor_otel.recorder import MAX_LABEL_SETS
-from victor_otel.spec import MAX_LENGTH, Kind, Label, Metric
+from victor_otel.spec import MAX_LENGTH, OTHER, Kind, Label, Metric
 
 LABELLED = [metric for metric in catalog.METRICS if metric.labels]
 
@@ -42,11 +42,16 @@ def check(metric: Metric, attributes: dict[str, Any]) -> None:
         assert isinstance(value, str)
         assert 0 < len(value) <= MAX_LENGTH
         value.encode()
-        assert not label.closed or value in {*label.values, label.fallback}
+        assert not label.closed or value in {*label.values, OTHER}
 
 
-def fallbacks(metric: Metric) -> dict[str, str]:
-    return {label.name: label.fallback for label in metric.labels}
+def others(metric: Metric) -> dict[str, str]:
+    return {label.name: OTHER for label in metric.labels}
+
+
+@pytest.fixture(autouse=True)
+def _as_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failsafe, "STRICT", False)
 
 
 @pytest.mark.parametrize("metric", LABELLED, ids=lambda metric: metric.name)
@@ -72,12 +77,12 @@ def test_ten_thousand_values_of_one_label_stay_within_its_bound(
 ) -> None:
     store = Store()
     store.record.declare([metric])
-    rest = fallbacks(metric)
+    rest = others(metric)
     for number in range(10_000):
         store.record(metric, 1, **{**rest, label.name: f"value-{number}"})
     found = points(store, metric)
     assert len({attributes[label.name] for attributes in found}) <= (
-        len({*label.values, label.fallback}) if label.closed else label.limit + 1
+        len({*label.values, OTHER}) if label.closed else label.limit + 1
     )
     assert len(found) <= MAX_LABEL_SETS + 200
     for attributes in found:
@@ -85,3 +90,4 @@ def test_ten_thousand_values_of_one_label_stay_within_its_bound(
     if metric.kind is Kind.COUNTER:
         assert sum(point.value for point in store.raw(metric)) == 10_000
     assert bool(store.health.capped) is not label.closed
+    assert bool(store.health.undeclared) is (label.closed and not label.others)

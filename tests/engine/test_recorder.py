@@ -23,8 +23,8 @@ from victor_otel.recorder import Bounds
 from victor_otel.spec import MAX_LENGTH, Kind, Label, Metric
 from victor_otel.windows import Window
 
-STATUS = Label(name="status", values=("success", "failure"), fallback="failure", meaning="outcome")
-CACHE = Label(name="cache", values=("tool", "tiered"), fallback="tiered", meaning="cache")
+STATUS = Label(name="status", values=("success", "failure"), meaning="outcome")
+CACHE = Label(name="cache", values=("tool", "tiered"), meaning="cache")
 TOOL = Label(name="tool", limit=3, meaning="tool")
 USER = Label(name="user", limit=200, meaning="user")
 MODEL = Label(name="model", limit=100, meaning="model")
@@ -131,12 +131,16 @@ def test_siblings_multiply_out_no_other_label(store: Store) -> None:
     assert len(store.values(counter)) == 2
 
 
-def test_siblings_of_a_fallback_are_created_at_zero(store: Store) -> None:
+def test_siblings_of_a_replaced_value_are_created_at_zero(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failsafe, "STRICT", False)
     counter = metric(Kind.COUNTER, TOOL, STATUS, siblings=(STATUS,))
     store.record(counter, tool=None, status="odd")
     assert store.values(counter) == {
         labelled(tool="other", status="success"): 0,
-        labelled(tool="other", status="failure"): 1,
+        labelled(tool="other", status="failure"): 0,
+        labelled(tool="other", status="other"): 1,
     }
 
 
@@ -370,11 +374,43 @@ def test_short_process_has_no_gauges(clock: Clock, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("value", ["odd", "", None, 3, True, ["success"], b"success", "Success"])
-def test_value_outside_of_a_closed_set_is_its_fallback(store: Store, value: object) -> None:
+def test_value_outside_of_a_closed_set_is_other_and_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    monkeypatch.setattr(failsafe, "STRICT", False)
     counter = metric(Kind.COUNTER, STATUS)
-    store.record(counter, status=value)
-    assert store.values(counter) == {labelled(status="failure"): 1}
+    for _ in range(2):
+        store.record(counter, status=value)
+    assert store.values(counter) == {labelled(status="other"): 2}
+    assert store.health.undeclared == {"test_counter_total": 2}
     assert store.health.capped == {}
+
+
+def test_a_label_whose_name_is_misspelt_is_other_and_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(failsafe, "STRICT", False)
+    counter = metric(Kind.COUNTER, TOOL, STATUS)
+    for _ in range(2):
+        store.record(counter, tol="read", status="success")
+    assert store.values(counter) == {labelled(tool="other", status="success"): 2}
+    assert (store.health.undeclared, store.health.capped) == ({"test_counter_total": 2}, {})
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "the label 'tool' of test_counter_total has a value" in line
+    assert "read" not in line
+
+
+def test_undeclared_values_fail_our_own_tests(store: Store) -> None:
+    with pytest.raises(ValueError, match="'status' is not declared"):
+        store.record(metric(Kind.COUNTER, STATUS), status="odd")
+
+
+def test_what_may_be_anything_is_other_and_is_not_counted(store: Store) -> None:
+    verb = Label(name="method", values=("GET", "other"), others=True, meaning="method")
+    counter = metric(Kind.COUNTER, verb)
+    store.record(counter, method="BREW")
+    assert store.values(counter) == {labelled(method="other"): 1}
+    assert (store.health.undeclared, store.health.capped) == ({}, {})
 
 
 @pytest.mark.parametrize(
@@ -479,7 +515,7 @@ def test_same_values_under_swapped_labels_are_different_sets(store: Store) -> No
     }
 
 
-def test_fallback_itself_is_never_capped(store: Store) -> None:
+def test_other_itself_is_never_capped(store: Store) -> None:
     counter = metric(Kind.COUNTER, TOOL)
     for tool in ("a", "b", "c", "other"):
         store.record(counter, tool=tool)

@@ -13,14 +13,15 @@ import threading
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from tests.scenarios.scenario import Count, Scenario
+from tests.victor.agents import agent, model
 from tests.victor.test_providers import own
 from victor_otel import catalog, failsafe, health, instrumentation, labels, pipeline, shared
-from victor_otel.areas import providers
+from victor_otel.areas import providers, tools
 
 UP, DROPPED = "victor_otel_endpoint_up", "victor_otel_exports_dropped_total"
 
@@ -113,6 +114,23 @@ async def capped_labels(count: Count) -> None:
                 count.add("victor_otel_labels_capped_total", metric=f"victor_provider_{metric}")
 
 
+async def undeclared_labels(count: Count) -> None:
+    """A tool of an agent in a mode that only a later Victor has."""
+    later = SimpleNamespace(current_mode=SimpleNamespace(value="meditate"))
+    listing = {"name": "ls", "arguments": {"path": "."}}
+    with model() as served:
+        async with agent(served, "m") as created:
+            orchestrator: Any = created.get_orchestrator()
+            with (
+                mock.patch.object(orchestrator, "mode_controller", later),
+                mock.patch.object(failsafe, "STRICT", new=False),
+            ):
+                await orchestrator._tool_pipeline.execute_tool_calls([listing], {})
+    executed = {"tool": "ls", "vertical": "none", "mode": "other", "status": "success"}
+    count.add("victor_tool_executions_total", **executed)
+    count.add("victor_otel_labels_undeclared_total", metric="victor_tool_executions_total")
+
+
 async def refusing_backend(count: Count) -> None:
     """A pipeline of our own whose endpoint is scraped, and whose backend accepts nothing."""
     with (
@@ -186,6 +204,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(run=drift, proves=(health.DRIFT,), alone=True),
     Scenario(run=swallowed_errors, proves=(health.ERRORS,), alone=True),
     Scenario(run=capped_labels, proves=(health.LABELS_CAPPED, providers.REQUESTS), alone=True),
+    Scenario(
+        run=undeclared_labels, proves=(health.LABELS_UNDECLARED, tools.EXECUTIONS), alone=True
+    ),
     Scenario(run=refusing_backend, proves=(health.EXPORTS_DROPPED, health.ENDPOINT_UP), alone=True),
     Scenario(run=taken_port, proves=(health.ENDPOINT_UP,), alone=True),
 )

@@ -23,6 +23,7 @@ NOTHING = {
     "victor_otel_endpoint_up": "the pipeline is the test's, not victor-otel's own",
     "victor_otel_errors_total": "the instrumentation made no error",
     "victor_otel_labels_capped_total": "no bound was reached",
+    "victor_otel_labels_undeclared_total": "every value is declared",
 }
 
 _RECORDED = {rule.name: rule.expr for rule in RULES if not isinstance(rule, Alert)}

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 
-from victor_otel import catalog, classes, instrumentation
+from victor_otel import catalog, classes, instrumentation, scope
 from victor_otel.areas import events
 from victor_otel.classes import VictorClass
 from victor_otel.health import victor_version
@@ -80,6 +80,23 @@ def test_class_that_is_recognised_by_its_path_has_a_declared_one(known: VictorCl
             modules.add(getattr(importlib.import_module(module), known.name).__module__)
     assert len(modules) == 1
     assert modules <= set(known.modules)
+
+
+def test_the_user_of_a_request_is_where_we_ask_for_it() -> None:
+    from victor.core.context import auth_subject_id
+
+    before = auth_subject_id.set("ann")
+    try:
+        assert scope._authenticated_user() == "ann"
+    finally:
+        auth_subject_id.reset(before)
+
+
+def test_the_bridge_into_a_thread_takes_a_coroutine_first() -> None:
+    owner, name = owner_and_name(instrumentation.BRIDGE)
+    assert next(iter(inspect.signature(getattr(owner, name)).parameters)) == "coro"
+    assert instrumentation.activate().health.hooks[instrumentation.BRIDGE] == "bound"
+    instrumentation.deactivate()
 
 
 @dataclass(frozen=True)
