@@ -39,7 +39,8 @@ async def hooks(count: Count) -> None:
         instrumentation.activate(running._provider).open()
         imported = {name for name in sys.modules if name != strange}
     version = importlib.metadata.version("victor-ai")
-    for target in {hook.target for hook in catalog.HOOKS if catalog.applies(hook, version)}:
+    hooked = {hook.target for hook in catalog.HOOKS if catalog.applies(hook, version)}
+    for target in {*hooked, instrumentation.BRIDGE}:
         module = target.partition(":")[0]
         state = "bound" if module in imported else "waiting"
         count.set(
