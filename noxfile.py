@@ -31,7 +31,7 @@ PYTHON = MAIN["python"]
 VERTICALS = ("coding", "dataanalysis", "devops", "research")
 # What computes, and what mostly waits: for processes, timeouts and intervals. All that binds
 # ports which users know, 9090 and 9091 among them, is in one lane.
-LANES = (("lint", "types", "docs", "tests", "pairs"), ("alone", "bare", "build", "stack"))
+LANES = (("lint", "types", "docs", "bare", "tests", "pairs"), ("alone", "build", "stack"))
 
 
 def on(pairs: list[dict[str, str]]) -> Callable[[Any], Any]:
@@ -67,10 +67,10 @@ def pytest(session: nox.Session, *arguments: str) -> None:
     """Runs tests; in CI nothing may skip."""
     session.env.pop("PYTHONDONTWRITEBYTECODE", None)
     strict = ["-p", "tests.no_skips"] if os.environ.get("CI") else []
-    session.run("python", "-m", "pytest", *strict, *arguments, *session.posargs)
+    session.run("python", "-m", "pytest", "--durations=15", *strict, *arguments, *session.posargs)
 
 
-PROCESSES = ("demo", "doors", "examples", "exit", "stdout")
+PROCESSES = ("children", "demo", "doors", "examples", "exit", "foreign_threads", "stdout")
 ALONE = tuple(f"tests/test_{name}.py" for name in PROCESSES)
 BEHAVIOUR = ("tests/victor", "tests/scenarios")
 CONTRACTS = "tests/victor/test_contract.py"
