@@ -242,8 +242,8 @@ def _members(state: drift.State) -> Iterator[Finding]:
             check="classes",
             status=WARNING,
             detail=f"{state.path} has new members: {', '.join(state.undeclared)}",
-            advice="victor-otel does not know them: they are recorded under another value of "
-            "their label, or not at all. Upgrade victor-otel, or report it with this output.",
+            advice="victor-otel does not know them: they are recorded as `other`, or not at all. "
+            "Upgrade victor-otel, or report it with this output.",
         )
 
 
