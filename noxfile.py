@@ -1,9 +1,10 @@
 """`nox` runs the gate in two lanes; `nox -l` lists the sessions, each with its environment.
 
-Where each proof runs: the newest Victor on Python 3.12 has all tests (`tests`, `alone`, `stack`);
-each other pair of Python and Victor has the contracts of the hooks and all scenarios (`pairs`),
-and the demo with nothing but what is declared (`bare`). What an older Victor does beside that,
-every area, every door and both routes to Prometheus, is in `nightly`, the long proofs in `live`.
+Where each proof runs: the newest Victor on Python 3.12 has all tests (`tests`, `alone`,
+`collector`, `stack`); each other pair of Python and Victor has the contracts of the hooks and all
+scenarios (`pairs`), and the demo with nothing but what is declared (`bare`). What an older Victor
+does beside that, every area, every door and both routes to Prometheus, is in `nightly`, the long
+proofs in `live`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ PYTHON = MAIN["python"]
 VERTICALS = ("coding", "dataanalysis", "devops", "research")
 # What computes, and what mostly waits: for processes, timeouts and intervals. All that binds
 # ports which users know, 9090 and 9091 among them, is in one lane.
-LANES = (("lint", "types", "docs", "bare", "tests", "pairs"), ("alone", "build", "stack"))
+LANES = (
+    ("lint", "types", "docs", "bare", "tests", "pairs", "collector"),
+    ("alone", "build", "stack"),
+)
 
 
 def on(pairs: list[dict[str, str]]) -> Callable[[Any], Any]:
@@ -76,6 +80,8 @@ BEHAVIOUR = ("tests/victor", "tests/scenarios")
 CONTRACTS = "tests/victor/test_contract.py"
 ON_BOTH_ROUTES = "tests/stack/test_scenarios.py"
 OF_THE_WHEEL = "tests/stack/test_export.py"
+FREE_PORTS = ("backends", "collector", "gateways", "paging", "short_runs")
+OF_THE_COLLECTOR = tuple(f"tests/stack/test_{name}.py" for name in FREE_PORTS)
 
 
 @nox.session(venv_backend="none")
@@ -165,7 +171,16 @@ def stack(session: nox.Session) -> None:
     """The three routes, with the real Collector and Prometheus."""
     install_all(session)
     session.run("python", "scripts/stack.py")
-    pytest(session, "-m", "stack and not live", f"--ignore={OF_THE_WHEEL}")
+    elsewhere = [f"--ignore={path}" for path in (OF_THE_WHEEL, *OF_THE_COLLECTOR)]
+    pytest(session, "-m", "stack and not live", *elsewhere)
+
+
+@nox.session(python=PYTHON)
+def collector(session: nox.Session) -> None:
+    """The Collector, what is behind it and who is paged, on free ports: beside whatever runs."""
+    install_all(session)
+    session.run("python", "scripts/stack.py")
+    pytest(session, "-m", "stack and not live", *OF_THE_COLLECTOR)
 
 
 @nox.session(python=PYTHON)
