@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dis
 import importlib
 import importlib.util
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -222,6 +225,49 @@ def test_arguments_are_where_they_are_asked_for(target: str) -> None:
         del parameters[0]
     there = {one for one in asked(target) if one[0] in parameters}
     assert {(name, parameters.index(name)) for name, _ in there} == there
+
+
+def names_read() -> set[str]:
+    """The attributes and keys of Victor's objects that areas and verticals ask for."""
+    ours = Path(catalog.__file__).parent
+    found = set[str]()
+    modules = (*ours.glob("areas/*.py"), *ours.glob("verticals/*.py"))
+    for path in (*modules, ours / "scope.py", ours / "shared.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name("getattr"), args=[_, ast.Constant(str(name)), *_]):
+                    found.add(name)
+                case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(str(name)), *_]):
+                    found.add(name)
+                case ast.Subscript(slice=ast.Constant(str(name))):
+                    found.add(name)
+                case ast.Attribute(attr=name) if ast.unparse(node.value).startswith(_OF_VICTOR):
+                    found.add(name)
+                case _:
+                    pass
+    return found
+
+
+_OF_VICTOR = ("call.result", "call.instance", "call.error", "call.argument(", "call.kwargs")
+_NOT_VICTORS = {"iowait", "sched_getaffinity", "victor.core.context"}
+"""Names that psutil, Python and `sys.modules` are asked for."""
+_LATER = {"execution_outcome": (0, 10)}
+"""What older versions do not have."""
+
+
+def test_every_attribute_and_key_that_is_read_occurs_in_victors_source() -> None:
+    packages = ("victor", "victor_coding", "victor_devops", "victor_rag", "victor_research")
+    words = set[str]()
+    for name in packages:
+        if (spec := importlib.util.find_spec(name)) is not None:
+            for folder in spec.submodule_search_locations or ():
+                for path in Path(folder).rglob("*.py"):
+                    words.update(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+    version = catalog.release(VERSION or "")
+    later = {name for name, since in _LATER.items() if version < since}
+    asked = names_read()
+    assert {"agentic_loop_success", "_vertical_context"} <= asked
+    assert asked - _NOT_VICTORS - words == later
 
 
 def test_every_metric_is_fed_by_a_hook_a_reading_or_the_application() -> None:

@@ -47,10 +47,9 @@ def returned(call: Call) -> Any:
 
 def _name(call: Call) -> str:
     """The compiled workflow's own name, else that of the definition or state it was given."""
-    given = call.argument("workflow", 0, call.kwargs.get("workflow_or_graph"))
     named = (
         getattr(call.instance, "workflow_name", None),
-        getattr(given, "name", None),
+        getattr(call.argument("workflow", 0), "name", None),
         mapping(call.argument("input_state", 0)).get("_workflow_name"),
     )
     return next((name for name in named if isinstance(name, str) and name), "unnamed")
