@@ -67,6 +67,12 @@ def install_all(session: nox.Session, pair: dict[str, str] = MAIN) -> None:
     session.run_install("uv", "pip", "install", "--quiet", "--no-deps", rag)
 
 
+def install_stack(session: nox.Session, pair: dict[str, str] = MAIN) -> None:
+    """The same, and the programs of the stack: the Collector, Prometheus and the others."""
+    install_all(session, pair)
+    session.run("python", "scripts/stack.py")
+
+
 def pytest(session: nox.Session, *arguments: str) -> None:
     """Runs tests; in CI nothing may skip."""
     session.env.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -161,16 +167,14 @@ def bare(session: nox.Session, pair: dict[str, str]) -> None:
 @on(PAIRS[:-1])
 def nightly(session: nox.Session, pair: dict[str, str]) -> None:
     """All that Victor does, through every door and both routes, on the other pairs."""
-    install_all(session, pair)
-    session.run("python", "scripts/stack.py")
+    install_stack(session, pair)
     pytest(session, *BEHAVIOUR, "tests/test_doors.py", ON_BOTH_ROUTES)
 
 
 @nox.session(python=PYTHON)
 def stack(session: nox.Session) -> None:
     """The three routes, with the real Collector and Prometheus."""
-    install_all(session)
-    session.run("python", "scripts/stack.py")
+    install_stack(session)
     elsewhere = [f"--ignore={path}" for path in (OF_THE_WHEEL, *OF_THE_COLLECTOR)]
     pytest(session, "-m", "stack and not live", *elsewhere)
 
@@ -178,16 +182,14 @@ def stack(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def collector(session: nox.Session) -> None:
     """The Collector, what is behind it and who is paged, on free ports: beside whatever runs."""
-    install_all(session)
-    session.run("python", "scripts/stack.py")
+    install_stack(session)
     pytest(session, "-m", "stack and not live", *OF_THE_COLLECTOR)
 
 
 @nox.session(python=PYTHON)
 def live(session: nox.Session) -> None:
     """The long proofs, which print what they measured; not in the gate."""
-    install_all(session)
-    session.run("python", "scripts/stack.py")
+    install_stack(session)
     pytest(session, "-m", "live", "--capture=no")
 
 

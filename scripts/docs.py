@@ -21,7 +21,7 @@ from tests.rules import ALERTS, SEVERITIES, Alert  # noqa: E402
 from tests.scenarios import SCENARIOS  # noqa: E402
 
 from victor_otel import catalog, guide, record, settings  # noqa: E402
-from victor_otel.spec import Area, Hook, Kind, Metric  # noqa: E402
+from victor_otel.spec import OTHER, Area, Hook, Kind, Metric  # noqa: E402
 from victor_otel.supported import TESTED  # noqa: E402
 
 _KINDS = {
@@ -131,9 +131,9 @@ def _metric(metric: Metric) -> str:
     lines.append(f"- OpenTelemetry name: `{metric.name}`")
     for label in metric.labels:
         values = ", ".join(f"`{value}`" for value in label.values)
-        bound = values or f"at most {label.limit} values, then `other`"
-        if label.closed and "other" not in label.values:
-            bound += ", else `other`"
+        bound = values or f"at most {label.limit} values, then `{OTHER}`"
+        if label.closed and OTHER not in label.values:
+            bound += f", else `{OTHER}`"
         lines.append(f"- Label `{label.name}`: {label.meaning} ({bound})")
     if metric.buckets:
         lines.append(f"- Buckets: {', '.join(f'{bound:g}' for bound in metric.buckets)}")
@@ -205,11 +205,13 @@ def _wrapped(hooks: Iterable[Hook]) -> str:
     said: dict[str, None] = {}
     for hook in hooks:
         name = re.split(r"[.:]", hook.target)[-1]
-        bounds = [f"from {hook.since}"] * bool(hook.since) + [f"before {hook.until}"] * bool(
-            hook.until
+        bounds = (
+            hook.since and f"from {hook.since}",
+            hook.until and f"before {hook.until}",
+            hook.needs and f"with victor-ai[{hook.needs.name}]",
         )
-        bounds += [f"with victor-ai[{hook.needs.name}]"] if hook.needs else []
-        said[f"`{name}`" + (f" ({', '.join(bounds)})" if bounds else "")] = None
+        bound = ", ".join(filter(None, bounds))
+        said[f"`{name}` ({bound})" if bound else f"`{name}`"] = None
     return ", ".join(said)
 
 

@@ -8,7 +8,6 @@ and the demo say meanwhile goes to stderr.
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from xml.etree import ElementTree as ET
 from packaging.requirements import Requirement
 
 from victor_otel.doctor import OK, examine
+from victor_otel.health import installed
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -76,10 +76,7 @@ def versions(report: Mapping[str, Any]) -> Iterator[Line]:
 
 
 def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
+    return installed(package) or "none"
 
 
 def findings(report: Mapping[str, Any]) -> Iterator[Line]:

@@ -38,9 +38,9 @@ def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def installed(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
     """Makes `version` of Victor the one that is installed."""
-    real = doctor._version
+    real = doctor.installed
     monkeypatch.setattr(
-        doctor, "_version", lambda name: version if name == "victor-ai" else real(name)
+        doctor, "installed", lambda name: version if name == "victor-ai" else real(name)
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from victor_otel import drift
+from victor_otel.health import installed
 from victor_otel.settings import LIFETIME, OTEL_TEMPORALITY, Settings, metrics_url
 from victor_otel.spec import Extra
 from victor_otel.supported import BELOW, RANGE, TESTED
@@ -37,6 +38,7 @@ _PACKAGES = (
     "wrapt",
 )
 _TIMEOUT = 2.0
+_NEXT = "Upgrade victor-otel, or report it with this output."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ def examine() -> Report:
 
 
 def _versions(report: Report) -> Iterator[Finding]:
-    report.versions = {"victor-otel": __version__} | {name: _version(name) for name in _PACKAGES}
+    report.versions = {"victor-otel": __version__} | {name: installed(name) for name in _PACKAGES}
     for name in _PACKAGES[1:]:
         if report.versions[name] is None:
             yield Finding(
@@ -123,13 +125,6 @@ def _versions(report: Report) -> Iterator[Finding]:
             status=OK,
             detail=f"victor-ai {victor} is supported ({RANGE})",
         )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _supported(version: str) -> bool:
@@ -176,7 +171,7 @@ def _hooks(report: Report) -> Iterator[Finding]:
             status=PROBLEM,
             detail=f"{detail}: {', '.join(missing)}",
             advice="This Victor lacks functions that are measured; their numbers are absent. "
-            "Upgrade victor-otel, or report it with this output.",
+            f"{_NEXT}",
         )
     else:
         advice = "Waiting hooks bind when Victor imports their modules." if waiting else ""
@@ -219,7 +214,7 @@ def _classes(report: Report) -> Iterator[Finding]:
             detail=f"not where they were: {', '.join(moved)}",
             advice="This Victor moved, renamed or removed classes that victor-otel recognises by "
             "their paths; what hangs on them, such as the status of a call, is recorded wrongly. "
-            "Upgrade victor-otel, or report it with this output.",
+            f"{_NEXT}",
         )
     for state in changed:
         yield from _members(state)
@@ -234,8 +229,7 @@ def _members(state: drift.State) -> Iterator[Finding]:
             check="classes",
             status=PROBLEM,
             detail=f"{state.path} has lost: {', '.join(state.lost)}",
-            advice="victor-otel compares with it; what should match is recorded wrongly. "
-            "Upgrade victor-otel, or report it with this output.",
+            advice=f"victor-otel compares with it; what should match is recorded wrongly. {_NEXT}",
         )
     if state.undeclared:
         yield Finding(
@@ -243,7 +237,7 @@ def _members(state: drift.State) -> Iterator[Finding]:
             status=WARNING,
             detail=f"{state.path} has new members: {', '.join(state.undeclared)}",
             advice="victor-otel does not know them: they are recorded as `other`, or not at all. "
-            "Upgrade victor-otel, or report it with this output.",
+            f"{_NEXT}",
         )
 
 

@@ -83,21 +83,20 @@ class Health:
 
     def add_error(self, where: str) -> int:
         """Counts an error and returns how many there have been at the same place."""
-        with self._lock:
-            self.errors[where] += 1
-            return self.errors[where]
+        return self._add(self.errors, where)
 
     def add_capped(self, metric: str) -> int:
         """Counts a replaced label value and returns how many the metric has had."""
-        with self._lock:
-            self.capped[metric] += 1
-            return self.capped[metric]
+        return self._add(self.capped, metric)
 
     def add_undeclared(self, metric: str) -> int:
         """Counts a label value that is not known, and returns how many the metric has had."""
+        return self._add(self.undeclared, metric)
+
+    def _add(self, counts: Counter[str], key: str) -> int:
         with self._lock:
-            self.undeclared[metric] += 1
-            return self.undeclared[metric]
+            counts[key] += 1
+            return counts[key]
 
     def add_dropped_export(self) -> None:
         with self._lock:
@@ -125,16 +124,13 @@ class Health:
                 yield differ, {"kind": "member", "symbol": state.path}
 
     def read_errors(self) -> Points:
-        for where, count in list(self.errors.items()):
-            yield count, {"hook": where}
+        return _each(self.errors, "hook")
 
     def read_capped(self) -> Points:
-        for metric, count in list(self.capped.items()):
-            yield count, {"metric": metric}
+        return _each(self.capped, "metric")
 
     def read_undeclared(self) -> Points:
-        for metric, count in list(self.undeclared.items()):
-            yield count, {"metric": metric}
+        return _each(self.undeclared, "metric")
 
     def read_exports_dropped(self) -> Points:
         yield self.exports_dropped, {}
@@ -151,12 +147,22 @@ def _module(hook: str) -> str:
     return hook.partition(":")[0]
 
 
-def victor_version() -> str | None:
-    """The installed version of victor-ai, without importing it."""
+def _each(counts: Counter[str], label: str) -> Points:
+    for key, count in list(counts.items()):
+        yield count, {label: key}
+
+
+def installed(package: str) -> str | None:
+    """The installed version of a package, without importing it."""
     try:
-        return importlib.metadata.version("victor-ai")
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def victor_version() -> str | None:
+    """The installed version of victor-ai."""
+    return installed("victor-ai")
 
 
 AREA = Area(

@@ -291,16 +291,16 @@ def note_activation() -> None:
 def _run_first_at_exit() -> None:
     """Last registered, first run: sessions end before a provider shuts down."""
     global _finalizer
+    from victor_otel.pipeline import is_multiprocessing_child
+
     atexit.unregister(_at_exit)
     atexit.register(_at_exit)
     if _finalizer is not None:
         _finalizer.cancel()
-    # Most children of multiprocessing end without atexit.
-    if "multiprocessing.util" in sys.modules:
-        from multiprocessing import process, util
+    if is_multiprocessing_child():  # most of them end without atexit
+        from multiprocessing.util import Finalize
 
-        if process.parent_process() is not None:
-            _finalizer = util.Finalize(None, _at_exit, exitpriority=100)
+        _finalizer = Finalize(None, _at_exit, exitpriority=100)
 
 
 def _at_exit() -> None:

@@ -14,7 +14,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from multiprocessing import process
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +161,12 @@ def _settings() -> Settings:
     for problem in settings.problems:
         logger.error("victor-otel: %s.", problem)
     return settings
+
+
+def is_multiprocessing_child() -> bool:
+    """Whether multiprocessing made this process, which then has imported it."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None
 
 
 def lifetime(settings: Settings) -> str:
@@ -364,7 +369,7 @@ def _resource(lifetime: str) -> Any:
         ours["victor.process.lifetime"] = "short"
     elif named is None:
         ours[_INSTANCE] = str(uuid.uuid4())
-    elif os.getpid() != _IMPORTED_BY or process.parent_process() is not None:
+    elif os.getpid() != _IMPORTED_BY or is_multiprocessing_child():
         ours[_INSTANCE] = f"{named}-{os.getpid()}"
     else:
         logger.warning(
