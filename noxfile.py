@@ -1,15 +1,16 @@
 """`nox` runs the gate in two lanes; `nox -l` lists the sessions, each with its environment.
 
 Where each proof runs: the newest Victor on Python 3.12 has all tests (`tests`, `alone`,
-`collector`, `stack`); each other pair of Python and Victor has the contracts of the hooks and all
-scenarios (`pairs`), and the demo with nothing but what is declared (`bare`). What an older Victor
-does beside that, every area, every door and both routes to Prometheus, is in `nightly`, the long
-proofs in `live`.
+`reliability`, `collector`, `stack`); each other pair of Python and Victor has the contracts of the
+hooks and all scenarios (`pairs`), and the demo with nothing but what is declared (`bare`). What an
+older Victor does beside that, every area, every door and both routes to Prometheus, is in
+`nightly`, the long proofs in `live` and in `reliability -- --long`.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,12 +31,15 @@ PAIRS = PYPROJECT["tool"]["victor-otel"]["pairs"]
 MAIN = PAIRS[-1]
 PYTHON = MAIN["python"]
 VERTICALS = ("coding", "dataanalysis", "devops", "research")
+FAULTS = f"reliability({PYTHON}, {MAIN['victor']})"
 # What computes, and what mostly waits: for processes, timeouts and intervals. All that binds
 # ports which users know, 9090 and 9091 among them, is in one lane.
 LANES = (
-    ("lint", "types", "docs", "bare", "tests", "pairs", "collector"),
-    ("alone", "build", "stack"),
+    ("lint", "types", "docs", "bare", "tests", "pairs", FAULTS),
+    ("alone", "build", "stack", "collector"),
 )
+# In this order: what is quick first. `startup` and `peers` want environments of their own.
+BENCHMARKS = ("steps", "calls", "routes", "recording_api", "session", "series", "growth")
 
 
 def on(pairs: list[dict[str, str]]) -> Callable[[Any], Any]:
@@ -80,9 +84,10 @@ def pytest(session: nox.Session, *arguments: str) -> None:
     session.run("python", "-m", "pytest", "--durations=15", *strict, *arguments, *session.posargs)
 
 
-PROCESSES = ("children", "demo", "doors", "examples", "exit", "foreign_threads", "stdout")
-ALONE = tuple(f"tests/test_{name}.py" for name in PROCESSES)
+PROCESSES = ("demo", "demo_terminal", "doors", "examples", "exit", "install", "stdout")
+ALONE = ("tests/performance", *(f"tests/test_{name}.py" for name in PROCESSES))
 BEHAVIOUR = ("tests/victor", "tests/scenarios")
+RELIABILITY = "tests/reliability"
 CONTRACTS = "tests/victor/test_contract.py"
 ON_BOTH_ROUTES = "tests/stack/test_scenarios.py"
 OF_THE_WHEEL = "tests/stack/test_export.py"
@@ -133,7 +138,7 @@ def tests(session: nox.Session) -> None:
     """The tests on the newest Victor that is supported."""
     session.env["COVERAGE_FILE"] = str(Path(".nox", ".coverage").absolute())
     install_all(session)
-    elsewhere = [f"--ignore={path}" for path in ALONE]
+    elsewhere = [f"--ignore={path}" for path in (*ALONE, RELIABILITY)]
     pytest(session, "-m", "not stack and not live", "--cov", *elsewhere)
 
 
@@ -175,7 +180,7 @@ def nightly(session: nox.Session, pair: dict[str, str]) -> None:
 def stack(session: nox.Session) -> None:
     """The three routes, with the real Collector and Prometheus."""
     install_stack(session)
-    elsewhere = [f"--ignore={path}" for path in (OF_THE_WHEEL, *OF_THE_COLLECTOR)]
+    elsewhere = [f"--ignore={path}" for path in (OF_THE_WHEEL, *OF_THE_COLLECTOR, RELIABILITY)]
     pytest(session, "-m", "stack and not live", *elsewhere)
 
 
@@ -184,6 +189,18 @@ def collector(session: nox.Session) -> None:
     """The Collector, what is behind it and who is paged, on free ports: beside whatever runs."""
     install_stack(session)
     pytest(session, "-m", "stack and not live", *OF_THE_COLLECTOR)
+
+
+@nox.session
+@on(PAIRS)
+def reliability(session: nox.Session, pair: dict[str, str]) -> None:
+    """Faults and hostile surroundings; `-- --long` tries more often, for docs/reliability.md."""
+    install_stack(session, pair)
+    rows = Path(".nox", "reliability", f"{pair['python']}-{pair['victor']}.jsonl").absolute()
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    rows.unlink(missing_ok=True)
+    patience = ["--timeout=3600"] if "--long" in session.posargs else []
+    pytest(session, RELIABILITY, f"--rows={rows}", *patience)
 
 
 @nox.session(python=PYTHON)
@@ -207,10 +224,44 @@ def newest(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def benchmarks(session: nox.Session) -> None:
+    """What everything costs, into docs/performance.md; `-- --quick` only sees that it runs."""
+    install(session, "test")
+    made = Path(".nox", "benchmarks").absolute()
+    ours = environment(session, made / "with", ".[instruments]", f"victor-ai=={MAIN['victor']}")
+    bare = environment(session, made / "without", ".[instruments]", f"victor-ai=={MAIN['victor']}")
+    session.run("uv", "pip", "uninstall", "--quiet", f"--python={bare}", "victor-otel")
+    project = PYPROJECT["tool"]["victor-otel"]
+    for peer in project["peers"]:
+        environment(session, made / peer["name"], *peer["requires"], *project["peers-client"])
+
+    tables = made / "tables"
+    shutil.rmtree(tables, ignore_errors=True)
+    options = (f"--save={tables}", *session.posargs)
+    for name in BENCHMARKS:
+        session.run("python", "-m", f"benchmarks.{name}", *options)
+    pythons = (f"--with={ours}", f"--without={bare}")
+    session.run("python", "-m", "benchmarks.startup", *pythons, *options)
+    session.run("python", "-m", "benchmarks.peers", f"--environments={made}", *options)
+    if "--quick" not in session.posargs:
+        session.run("python", "scripts/performance.py")
+
+
+def environment(session: nox.Session, path: Path, *requirements: str) -> Path:
+    """The Python of an environment with these packages alone, compiled."""
+    session.run("uv", "venv", "--quiet", "--clear", f"--python={PYTHON}", str(path))
+    python = path / "bin" / "python"
+    install = ("uv", "pip", "install", "--quiet", "--compile-bytecode", f"--python={python}")
+    session.run(*install, *requirements)
+    return python
+
+
+@nox.session(python=PYTHON)
 def demo(session: nox.Session) -> None:
     """The whole pipeline as processes on this machine, until Ctrl-C."""
     install(session, "test")
-    session.run("python", "scripts/demo_stack.py")
+    # It ends what it has started, and says where its logs are.
+    session.run("python", "scripts/demo_stack.py", interrupt_timeout=60)
 
 
 @nox.session(python=PYTHON)

@@ -1,62 +1,79 @@
 """What a call of the recording API costs, against the SDK's instrument called by hand.
 
-    python benchmarks/recording_api.py
+    python -m benchmarks.recording_api [--rounds N] [--quick]
 
-Prints the median ratio of interleaved rounds in this process, and the spread.
+CPU time of calls of `victor_otel.record` and `victor_otel.custom`, switched on and off, and of the
+same instrument by hand, by turns in this process.
 """
 
 from __future__ import annotations
 
-import statistics
+import asyncio
+import contextlib
+import logging
 from collections.abc import Callable
-from time import perf_counter
 
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from benchmarks.calls import provider, switched_on
+from benchmarks.interleaved import State, Work, measure
+from benchmarks.report import Asked, Table, asked, parser
 
-from victor_otel import custom, instrumentation, record
+from victor_otel import custom, record
 
-ROUNDS, CALLS = 41, 2_000
+CALLS = 2_000
 
-provider = MeterProvider([InMemoryMetricReader()], exemplar_filter=AlwaysOffExemplarFilter())
-meter = provider.get_meter("by_hand")
-counter, histogram = meter.create_counter("c"), meter.create_histogram("h")
-own = custom.counter("bench.counter", "A counter with one label", labels=("team",))
+METER = provider().get_meter("by_hand")
+COUNTER, HISTOGRAM = METER.create_counter("c"), METER.create_histogram("h")
+OWN = custom.counter("bench.counter", "A counter with one label", labels=("team",))
 
 BY_HAND: dict[str, Callable[[], None]] = {
-    "counter": lambda: counter.add(1, {"team": "core"}),
-    "histogram": lambda: histogram.record(1.5, {"team": "core"}),
+    "counter": lambda: COUNTER.add(1, {"team": "core"}),
+    "histogram": lambda: HISTOGRAM.record(1.5, {"team": "core"}),
 }
 OURS: dict[str, tuple[str, Callable[[], None]]] = {
     "record.feature": ("counter", lambda: record.feature("report")),
     "record.visualization": ("counter", record.visualization),
     "record.search_accuracy": ("counter", lambda: record.search_accuracy(3, 4)),
     "record.proficiency": ("counter", lambda: record.proficiency("sql", 0.5)),
-    "custom counter": ("counter", lambda: own.add(team="core")),
+    "custom counter": ("counter", lambda: OWN.add(team="core")),
     "record.synthesis_time": ("histogram", lambda: record.synthesis_time(1.5)),
 }
 
 
-def seconds(call: Callable[[], None]) -> float:
-    started = perf_counter()
-    for _ in range(CALLS):
-        call()
-    return (perf_counter() - started) / CALLS
+def repeated(call: Callable[[], None]) -> Work:
+    async def work(times: int) -> None:
+        for _ in range(times):
+            call()
+
+    return work
 
 
-def compare(state: str) -> None:
-    for name, (against, ours) in OURS.items():
-        ratios = [seconds(ours) / seconds(BY_HAND[against]) for _ in range(ROUNDS)]
-        low, *_, high = statistics.quantiles(ratios, n=10)
-        middle = statistics.median(ratios)
-        print(f"{state:4} {name:24} {middle:.2f} x an SDK {against} ({low:.2f} to {high:.2f})")
-
-
-def main() -> None:
-    compare("off")
-    instrumentation.activate(provider).open()
-    compare("on")
+async def main(asked: Asked) -> None:
+    table = Table(
+        "recording_api",
+        "What a call of the recording API costs in CPU time: median (quartiles) of "
+        f"{asked.rounds} rounds, microseconds.",
+        ("Call", "ours", "by hand, SDK", "ours / by hand", "switched off"),
+    )
+    meters = provider()
+    for name, (kind, call) in OURS.items():
+        states = {
+            "nothing": State(contextlib.nullcontext, repeated(lambda: None)),
+            "hand": State(contextlib.nullcontext, repeated(BY_HAND[kind])),
+            "off": State(contextlib.nullcontext, repeated(call)),
+            "on": State(lambda: switched_on(meters), repeated(call)),
+        }
+        found = await measure(states, rounds=asked.rounds, times=asked.times(CALLS))
+        table.add(
+            name,
+            found.beyond("on", "nothing"),
+            found.beyond("hand", "nothing"),
+            found.ratio("on", "hand", "nothing"),
+            found.beyond("off", "nothing"),
+        )
+    table.keep(asked)
 
 
 if __name__ == "__main__":
-    main()
+    given = asked(parser(__doc__, rounds=21).parse_args())
+    logging.disable(logging.CRITICAL)
+    asyncio.run(main(given))

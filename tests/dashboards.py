@@ -58,6 +58,7 @@ class Annotation:
     uid: str
     name: str
     expr: str
+    json: Mapping[str, Any]
 
 
 _VALUES = re.compile(r"label_values\((?P<selector>.+), (?P<label>\w+)\)")
@@ -70,8 +71,9 @@ def _documents() -> Iterator[dict[str, Any]]:
 
 def _panels() -> Iterator[Panel]:
     for document in DOCUMENTS:
-        for panel in document["panels"]:
-            if panel["type"] != "row":
+        for place in document["panels"]:
+            collapsed = place.get("panels", ())
+            for panel in collapsed if place["type"] == "row" else (place,):
                 yield Panel(uid=document["uid"], id=panel["id"], title=panel["title"], json=panel)
 
 
@@ -105,7 +107,7 @@ def _choices() -> Iterator[Choice]:
 def _annotations() -> Iterator[Annotation]:
     for document in DOCUMENTS:
         for each in document["annotations"]["list"]:
-            yield Annotation(uid=document["uid"], name=each["name"], expr=each["expr"])
+            yield Annotation(uid=document["uid"], name=each["name"], expr=each["expr"], json=each)
 
 
 DOCUMENTS = list(_documents())
@@ -131,11 +133,19 @@ EMPTY_ALLOWED: Mapping[tuple[str, str, str], str] = {
     ("victor-overview", "In flight and queued", "queued: {{queue}}"): (
         "Victor makes queues on demand, and the scenario's may be gone before it is scraped"
     ),
-    ("victor-errors", "Endpoints", "{{job}} {{instance}}"): (
+    **{
+        (uid, "What fires", "{{severity}} {{alertname}} {{job}} {{about}}"): "nothing may fire"
+        for uid in ("victor-performance", "victor-verticals", "victor-errors")
+    },
+    ("victor-errors", "Error rate heatmap (endpoint x time)", "{{endpoint}}"): (
+        "no scenario is answered with 5xx"
+    ),
+    ("victor-overview", "Error budget left", "left"): "needs a day of data",
+    ("victor-errors", "Error budget left", "left"): "needs a day of data",
+    ("victor-errors", "Endpoints", "{{job}} {{process}}"): (
         "the scenarios serve /metrics by a reader of their own, not by VICTOR_PROMETHEUS_ENABLED"
     ),
-    ("victor-errors", "Functions that are not measured", "{{hook}}"): "all are measured",
-    ("victor-errors", "Classes that changed", "{{symbol}} {{kind}}"): "none has",
+    ("victor-errors", "What of Victor is not found", "{{symbol}} {{kind}}"): "all is found",
 }
 """Queries, by dashboard, panel and legend, that may be empty after every scenario, and why."""
 

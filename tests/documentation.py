@@ -2,8 +2,8 @@
 
 A comment in the line above a block says what is special about it:
 
-- `<!-- needs: engine -->`, `cluster` or `release`: it cannot run here, for want of a container
-  engine, a cluster or a published release;
+- `<!-- needs: engine -->` or `cluster`: it cannot run here, for want of a container engine or of a
+  cluster; `install`: it changes the Python that the tests run in, and has a test of its own;
 - `<!-- until Ctrl-C -->`: it runs as long as it is let.
 
 A `text` block right after an `sh` block is what that shows; `...` stands for anything in a line.
@@ -29,7 +29,10 @@ GENERATED = "<!-- Generated"
 """Pages that begin so are compared with their source elsewhere."""
 WRITTEN = [page for page in PAGES if not page.read_text(encoding="utf-8").startswith(GENERATED)]
 
-NEEDS = ("engine", "cluster", "release")
+NEEDS = ("engine", "cluster", "install")
+
+ADDRESS = re.compile(r"http://(?:localhost|127\.0\.0\.1):\d+\S*(?<![.,:;)])")
+"""A page or an endpoint on this machine."""
 
 _REMARK = re.compile(r"<!-- (?:needs: (?P<needs>\w+)|(?P<stays>until Ctrl-C)) -->")
 
@@ -137,6 +140,17 @@ def prose(page: Path) -> str:
     return "\n".join(
         child.content for token in tokens(page) for child in (token.children or (token,))
     )
+
+
+def addresses(page: Path) -> list[str]:
+    """Those that a page names in its text: not in a command, or as the value of a setting."""
+    return [
+        address
+        for token in tokens(page)
+        for child in token.children or ()
+        if child.type == "text"
+        for address in ADDRESS.findall(child.content)
+    ]
 
 
 def spans(page: Path) -> list[str]:

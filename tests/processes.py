@@ -54,9 +54,9 @@ def counts(reader):
     }
 
 def scraped():
-    from victor_otel import instrumentation
+    from victor_otel.runtime import RUNTIME
     from prometheus_client.parser import text_string_to_metric_families
-    endpoint = instrumentation.current().pipeline.endpoint
+    endpoint = RUNTIME.instrumentation.pipeline.endpoint
     text = urllib.request.urlopen(endpoint).read().decode()
     values = {}
     for family in text_string_to_metric_families(text):
@@ -66,6 +66,26 @@ def scraped():
 """
 """What programs share: `work()` is one turn of one real agent."""
 
+OWN = """
+import asyncio
+from victor.providers.base import BaseProvider, CompletionResponse
+
+class Own(BaseProvider):
+    name = "own"
+
+    async def chat(self, messages, *, model, **kwargs):
+        return CompletionResponse(content="hi", role="assistant", model=model)
+
+    async def stream(self, messages, *, model, **kwargs):
+        yield
+
+    async def close(self): ...
+
+def call(model="m"):
+    asyncio.run(Own().chat([], model=model))
+"""
+"""The same for `call()`, one call of a provider that needs no network, and survives a fork."""
+
 
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without anything that configures us, plus `variables`."""
@@ -73,23 +93,26 @@ def environment(**variables: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), **variables}
 
 
-def run(program: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    program: str, *arguments: str, timeout: float = 120, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Runs `program`; a failure shows what it wrote."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), *arguments],
         capture_output=True,
         text=True,
         env=environment(**variables),
-        timeout=120,
+        timeout=timeout,
         check=False,
     )
     assert done.returncode == 0, f"ended with {done.returncode}: {done.stderr}{done.stdout}"
     return done
 
 
-def answer(program: str, *arguments: str, **variables: str) -> Any:
+def answer(program: str, *arguments: str, timeout: float = 120, **variables: str) -> Any:
     """What `program` printed last, as JSON."""
-    return json.loads(run(program, *arguments, **variables).stdout.splitlines()[-1])
+    done = run(program, *arguments, timeout=timeout, **variables)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def victor(

@@ -10,6 +10,7 @@ from typing import Any
 
 import promql_parser as promql
 import pytest
+from scripts.grafana.promql import ABOUT
 
 from tests.dashboards import (
     ALERT_PANELS,
@@ -25,14 +26,12 @@ from tests.dashboards import (
     Question,
     filled,
 )
-from tests.rules import ALERTS, parsed, selected
-from tests.test_rule_names import EXPORTED, RECORDED, labels, of_name
-from victor_otel.spec import Kind
+from tests.rules import ALERTS, ROOT, RUNBOOK_BASE, parsed, selected
+from tests.test_rule_names import EXPORTED, OF_ALERTS, PROCESS, RECORDED, labels, of_name
+from victor_otel.model.metric import Kind
 
 ASKED: Sequence[Question | Annotation] = [*QUESTIONS, *ANNOTATIONS]
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-ALERTS_LABELS = {"alertname", "alertstate", "severity", "job"}
-"""What panels may ask of Prometheus's own series of alerts; job is there for most of them."""
 
 GUIDE: Mapping[str, Mapping[str, str]] = {
     "victor-overview": {
@@ -111,6 +110,13 @@ each_asked = pytest.mark.parametrize("asked", ASKED, ids=lambda one: f"{one.uid}
 # What is shown
 
 
+def everything(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Rows and panels, also those of rows that are collapsed."""
+    for place in document["panels"]:
+        yield place
+        yield from place.get("panels", ())
+
+
 @each_document
 def test_a_dashboard_is_what_others_rely_on(document: dict[str, Any]) -> None:
     assert document["title"].startswith("Victor / ")
@@ -157,25 +163,27 @@ def test_thresholds_rise(panel: Panel) -> None:
 
 @each_document
 def test_ids_are_unique(document: dict[str, Any]) -> None:
-    ids = [panel["id"] for panel in document["panels"]]
+    ids = [panel["id"] for panel in everything(document)]
     assert len(ids) == len(set(ids))
 
 
 @each_document
 def test_titles_are_unique(document: dict[str, Any]) -> None:
-    titles = Counter(panel["title"] for panel in document["panels"])
+    titles = Counter(panel["title"] for panel in everything(document))
     assert [title for title, times in titles.items() if times > 1] == []
 
 
 @each_document
 def test_panels_do_not_overlap(document: dict[str, Any]) -> None:
-    places = [panel["gridPos"] for panel in document["panels"]]
-    for place in places:
-        assert 0 <= place["x"] <= place["x"] + place["w"] <= 24
-    for one, other in combinations(places, 2):
-        beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
-        above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
-        assert beside or above, f"{one} and {other}"
+    """Neither those that are seen at first nor, once their row is open, those of a row."""
+    for group in (document["panels"], *(row.get("panels", ()) for row in document["panels"])):
+        places = [panel["gridPos"] for panel in group]
+        for place in places:
+            assert 0 <= place["x"] <= place["x"] + place["w"] <= 24
+        for one, other in combinations(places, 2):
+            beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+            above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+            assert beside or above, f"{one} and {other}"
 
 
 def test_links_lead_to_panels() -> None:
@@ -186,6 +194,186 @@ def test_links_lead_to_panels() -> None:
             assert found is not None
             assert (found[1], int(found[2])) in known
             assert "${__all_variables}" in link["url"]
+
+
+# What a person sees first
+
+
+@each_document
+def test_what_fires_comes_first_in_plain_words_and_leads_to_its_runbook(
+    document: dict[str, Any],
+) -> None:
+    row, first, *_ = document["panels"]
+    assert (row["type"], first["title"], first["type"]) == ("row", "What fires", "table")
+    assert (first["gridPos"]["x"], first["gridPos"]["y"]) == (0, 1)
+    (organized,) = (one["options"] for one in first["transformations"])
+    headings = {"severity": "Severity", "alertname": "Alert", "job": "Service", "about": "About"}
+    assert organized["renameByName"] == headings | {"Value": "Since"}
+    assert list(organized["indexByName"]) == [*headings, "Value"]
+    assert organized["excludeByName"] == {"Time": True}
+    overrides = {
+        one["matcher"]["options"]: one["properties"] for one in first["fieldConfig"]["overrides"]
+    }
+    ((leads,),) = (each["value"] for each in overrides["Alert"] if each["id"] == "links")
+    assert leads["url"] == f"{RUNBOOK_BASE}/${{__value.raw}}.md"
+
+
+@pytest.mark.parametrize("uid", sorted(set(GUIDE) - {"victor-overview"}))
+def test_what_fires_is_that_of_its_dashboard(uid: str) -> None:
+    (question,) = (one for one in QUESTIONS if (one.uid, one.title) == (uid, "What fires"))
+    (asked,) = {
+        matcher.value
+        for selector in _selectors(question.expr)
+        for matcher in selector.matchers.matchers
+        if matcher.name == "alertname"
+    }
+    here = {alert for alert, (elsewhere, _) in ALERT_PANELS.items() if elsewhere == uid}
+    assert set(asked.split("|")) == here
+
+
+def test_what_an_alert_is_about_is_any_label_of_it() -> None:
+    said = {name for alert in ALERTS for name in labels(promql.parse(alert.expr)) or ()}
+    assert set(ABOUT) == said - PROCESS
+
+
+@each_document
+def test_an_alert_is_marked_where_it_began_not_for_as_long_as_it_fires(
+    document: dict[str, Any],
+) -> None:
+    """Grafana makes a region of samples one step apart, but takes the value for the time here."""
+    (alerts,) = (one for one in document["annotations"]["list"] if one["name"] == "Alerts")
+    assert alerts["useValueForTime"] is True
+    assert "1000 * (ALERTS_FOR_STATE and ignoring (alertstate) ALERTS{" in alerts["expr"]
+    assert not any(
+        one["useValueForTime"] for one in document["annotations"]["list"] if one is not alerts
+    )
+
+
+LATEST = [panel for panel in PANELS if panel.json["type"] in {"stat", "bargauge", "table"}]
+
+
+@pytest.mark.parametrize("panel", LATEST, ids=lambda one: f"{one.uid}:{one.title}")
+def test_no_data_is_neutral(panel: Panel) -> None:
+    """Grafana gives what has no value the colour of the first step."""
+    first, second, *_ = panel.json["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert first == {"value": None, "color": "text"}
+    assert second["value"] == panel.json["fieldConfig"]["defaults"]["min"]
+    assert second["color"] in {"green", "blue", "red"}
+
+
+@each_panel
+def test_counts_keep_their_digits(panel: Panel) -> None:
+    """The unit short makes 2 K of 1,500."""
+    assert panel.json["fieldConfig"]["defaults"]["unit"] != "short"
+
+
+LINES = [panel for panel in PANELS if panel.json["type"] == "timeseries"]
+
+
+@pytest.mark.parametrize("panel", LINES, ids=lambda one: f"{one.uid}:{one.title}")
+def test_a_legend_says_the_last_value_and_the_highest(panel: Panel) -> None:
+    legend = panel.json["options"]["legend"]
+    assert (legend["displayMode"], legend["calcs"]) == ("table", ["lastNotNull", "max"])
+
+
+@each_document
+def test_a_start_is_marked_with_host_and_process_id(document: dict[str, Any]) -> None:
+    (starts,) = (one for one in document["annotations"]["list"] if one["name"] == "Starts")
+    assert starts["titleFormat"] == "{{process}} started"
+    assert "process" in (labels(promql.parse(filled(starts["expr"]))) or ())
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda one: one.place)
+def test_a_process_is_named_by_host_and_process_id(question: Question) -> None:
+    assert "{{instance}}" not in question.legend
+    if "{{process}}" in question.legend:
+        assert "label_join((" in question.expr
+        assert '"process", " ", "host_name", "process_pid")' in question.expr
+
+
+def one(uid: str, title: str) -> tuple[Mapping[str, Any], Question]:
+    (panel,) = (each for each in PANELS if (each.uid, each.title) == (uid, title))
+    (question,) = (each for each in QUESTIONS if (each.uid, each.title) == (uid, title))
+    return panel.json["fieldConfig"]["defaults"], question
+
+
+def test_system_health_is_said_in_words() -> None:
+    shown, question = one("victor-overview", "System health")
+    (mapping,) = shown["mappings"]
+    words = {value: (word["text"], word["color"]) for value, word in mapping["options"].items()}
+    assert words == {"0": ("DOWN", "red"), "1": ("UP", "green")}
+    # It is never another number.
+    assert question.expr.startswith("group by (job) (")
+
+
+def test_provider_status_is_the_share_of_calls_that_succeeded_red_where_an_alert_fires() -> None:
+    shown, question = one("victor-overview", "Provider status")
+    assert selected(filled(question.expr)) == {"victor_provider_requests_total"}
+    assert "[5m]" in question.expr
+    colors = {step["value"]: step["color"] for step in shown["thresholds"]["steps"]}
+    assert colors == {None: "text", 0: "red", 0.9: "yellow", 0.95: "green"}
+    (alert,) = (each for each in ALERTS if each.name == "HighProviderErrorRate")
+    assert "> 0.1" in alert.expr
+
+
+@pytest.mark.parametrize("uid", ["victor-overview", "victor-errors"])
+def test_the_error_budget_waits_for_data(uid: str) -> None:
+    """The rule does, as its promtool cases say."""
+    shown, question = one(uid, "Error budget left")
+    assert selected(question.expr.replace("$job", "")) == {
+        "job:victor_slo_requests:error_budget_remaining"
+    }
+    assert shown["noValue"] == "not enough data yet"
+
+
+def height(uid: str) -> int:
+    (document,) = (each for each in DOCUMENTS if each["uid"] == uid)
+    return max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in document["panels"])
+
+
+def test_errors_is_read_on_two_screens() -> None:
+    """A screen shows some 24 lines of the grid."""
+    assert height("victor-errors") <= 42
+
+
+def test_the_heat_map_shows_endpoints_that_failed() -> None:
+    _, question = one("victor-errors", "Error rate heatmap (endpoint x time)")
+    failed = [node for node in parsed(filled(question.expr)) if "@ end()" in str(node)]
+    assert failed
+    _, _, condition = question.expr.partition(" and on (endpoint) ")
+    assert 'status=~"5.."' in condition
+    assert condition.endswith("> 0")
+
+
+def test_rows_of_packages_open_when_somebody_wants_them() -> None:
+    """Grafana cannot collapse a row for want of data."""
+    rows = {
+        document["uid"]: {
+            each["title"].partition(":")[0]: each["collapsed"]
+            for each in document["panels"]
+            if each["type"] == "row"
+        }
+        for document in DOCUMENTS
+    }
+    assert {title for title, collapsed in rows["victor-verticals"].items() if collapsed} == {
+        "Coding",
+        "RAG",
+        "DevOps",
+        "Data analysis",
+        "Research",
+        "Agents",
+    }
+    assert not any(rows["victor-overview"].values())
+
+
+PICTURES = ROOT / "docs" / "pictures"
+
+
+@each_document
+def test_its_picture_is_on_its_page_and_loads_quickly(document: dict[str, Any]) -> None:
+    name = f"dashboard-{document['uid'].removeprefix('victor-')}.png"
+    assert f"](pictures/{name})" in (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    assert 0 < (PICTURES / name).stat().st_size < 400_000
 
 
 # Alerts
@@ -255,31 +443,21 @@ def _selectors(expr: str) -> Iterator[promql.VectorSelector]:
             yield node
 
 
-def _alerts_only(expr: str) -> bool:
-    return selected(filled(expr)) == {"ALERTS"}
-
-
 def test_what_is_read_is_exported() -> None:
+    known = {*EXPORTED, *RECORDED, *OF_ALERTS, "target_info"}
     for asked in ASKED:
-        assert selected(filled(asked.expr)) - set(EXPORTED) - set(RECORDED) - {"ALERTS"} == set()
+        assert selected(filled(asked.expr)) <= known
 
 
 @each_asked
 def test_labels_are_those_of_the_series(asked: Question | Annotation) -> None:
-    if _alerts_only(asked.expr):
-        for selector in _selectors(asked.expr):
-            assert {one.name for one in selector.matchers.matchers} <= ALERTS_LABELS
-    else:
-        labels(promql.parse(filled(asked.expr)))
+    labels(promql.parse(filled(asked.expr)))
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda one: one.place)
 def test_a_legend_speaks_of_labels_that_are_there(question: Question) -> None:
     said = set(re.findall(r"{{(\w+)}}", question.legend))
-    if _alerts_only(question.expr):
-        assert said <= ALERTS_LABELS
-    else:
-        assert said <= (labels(promql.parse(filled(question.expr))) or frozenset())
+    assert said <= (labels(promql.parse(filled(question.expr))) or frozenset())
 
 
 def test_what_is_asked_of_a_closed_label_is_one_of_its_values() -> None:
@@ -302,7 +480,7 @@ def test_choices_apply_to_all_that_can_tell() -> None:
         )
         chosen = {name: f"chosen-{name}" for name in ("job", "instance", "vertical", "provider")}
         for node in parsed(filled(asked.expr, **chosen)):
-            if not isinstance(node, promql.VectorSelector) or node.name == "ALERTS":
+            if not isinstance(node, promql.VectorSelector) or node.name in OF_ALERTS:
                 continue
             name = node.name or ""
             if not name.startswith("victor:"):

@@ -1,10 +1,12 @@
-"""What the doctor finds, and that it starts nothing."""
+"""What the doctor finds, in which order, and that it starts nothing."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -18,21 +20,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from rich.console import Console
 from typer.testing import CliRunner
 
-from tests.processes import environment, free_port
+from tests.otlp import http, rpc
+from tests.processes import ROOT, answer, environment, free_port
+from tests.reliability.scrapers import serving as serving_metrics
+from tests.web_config import Folder, hashed
 from victor_otel import doctor, instrumentation
 from victor_otel.cli import app
-from victor_otel.supported import TESTED
+from victor_otel.diagnosis import Diagnosis
+from victor_otel.doctor import Finding, Report
+from victor_otel.model.rows import Binds, Target
+from victor_otel.runtime import RUNTIME
+from victor_otel.victor import catalog, source
+from victor_otel.victor.supported import INSTALL, TESTED
+
+READ = source.state
 
 
 @pytest.fixture(autouse=True)
 def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment that says nothing, and a Victor of which nothing is imported here."""
+    """An environment that says nothing, and a Victor, of any version, that lacks nothing."""
     for name in list(os.environ):
-        if name.startswith(("OTEL_", "VICTOR_OTEL_", "VICTOR_PROMETHEUS_")):
+        # The library beneath the exporter of HTTP prefers the bundles to OpenTelemetry's variables.
+        if name.startswith(("OTEL_", "VICTOR_")) or name.endswith("_CA_BUNDLE"):
             monkeypatch.delenv(name)
     monkeypatch.setattr(doctor, "_import", lambda _: None)
+    monkeypatch.setattr(source, "state", lambda _: "found")
     installed(monkeypatch, "0.9.5")
 
 
@@ -44,17 +60,17 @@ def installed(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
     )
 
 
-def diagnose() -> tuple[int, dict[str, Any]]:
-    done = CliRunner().invoke(app, ["doctor", "--json"])
+def diagnose(*options: str) -> tuple[int, dict[str, Any]]:
+    done = CliRunner().invoke(app, ["doctor", "--json", *options])
     return done.exit_code, json.loads(done.stdout)
 
 
-def found(check: str, code: int | None = None) -> list[tuple[str, str]]:
+def found(check: str, code: int | None = None, *options: str) -> list[tuple[str, str]]:
     """Status and detail of a check's findings; no pipeline came up meanwhile."""
-    exit_code, report = diagnose()
-    on = instrumentation.current()
-    assert on is not None
-    assert on.pipeline is None
+    exit_code, report = diagnose(*options)
+    on = RUNTIME.instrumentation
+    assert (on is not None) == ("--verbose" in options)
+    assert on is None or on.pipeline is None
     assert exit_code == (0 if report["healthy"] else 1)
     if code is not None:
         assert exit_code == code
@@ -115,16 +131,95 @@ def test_a_healthy_environment_ends_well_in_text_and_json() -> None:
     code, report = diagnose()
     assert code == 0
     assert report["healthy"] is True
-    assert set(report) == {"healthy", "versions", "hooks", "findings"}
+    assert set(report["hooks"].values()) <= {"found", "waiting"}
+    _, report = diagnose("--verbose")
     assert set(report["hooks"].values()) <= {"bound", "waiting"}
-    assert all(set(f) == {"check", "status", "detail", "advice"} for f in report["findings"])
+
+
+def test_keys_of_json_are_those_of_the_documentation() -> None:
+    _, report = diagnose()
+    assert list(report) == ["healthy", "versions", "hooks", "findings"]
+    keys = ["check", "status", "detail", "why", "command"]
+    assert all(list(finding) == keys for finding in report["findings"])
+    page = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    for key in (*report, *keys):
+        assert f"| `{key}` |" in page
+
+
+def test_problems_come_first_then_warnings_each_with_why_and_a_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed(monkeypatch, "0.99.0")
+    push_to(monkeypatch, f"http://127.0.0.1:{free_port()}")
+    _, report = diagnose()
+    statuses = [finding["status"] for finding in report["findings"]]
+    assert statuses[:2] == ["problem", "warning"]
+    assert set(statuses[2:]) == {"ok"}
+    for finding in report["findings"]:
+        assert finding["status"] == "ok" or (finding["why"] and finding["command"])
+    lines = CliRunner().invoke(app, ["doctor"]).stdout.splitlines()
+    assert [line.split(":")[0] for line in lines[:6]] == [
+        "problem  otlp",
+        "         why",
+        "         mend",
+        "warning  versions",
+        "         why",
+        "         mend",
+    ]
+    assert not [line for line in lines if " found" in line and "victor." in line]
+    assert lines[-1] == f"1 problem, 1 warning, {len(statuses) - 2} ok"
+
+
+def test_the_functions_are_listed_when_asked_for() -> None:
+    text = CliRunner().invoke(app, ["doctor", "--verbose"]).stdout
+    assert re.search(r"^(bound|waiting) +victor\.tools\.registry:", text, re.MULTILINE)
+    assert re.search(r"^opentelemetry-sdk +\d", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_it_fits_80_columns_and_cuts_no_command_off(*, colours: bool) -> None:
+    command = "export OTEL_EXPORTER_OTLP_ENDPOINT=http://a-host-of-a-name-that-is-long.example:4318"
+    finding = Finding(
+        check="otlp", status="problem", detail="far " * 40, why="since " * 30, command=command
+    )
+    console = Console(
+        file=io.StringIO(), force_terminal=True, width=80, no_color=not colours, highlight=False
+    )
+    console.print(Diagnosis(report=Report(findings=[finding])), soft_wrap=True)
+    drawn = console.file.getvalue()
+    assert ("\x1b[31m" in drawn) is colours
+    lines = re.sub(r"\x1b\[[\d;]*m", "", drawn).splitlines()
+    assert f"         mend: {command}" in lines
+    assert all(len(line) <= 80 for line in lines if command not in line)
+    assert " ".join("".join(lines).split()).count("far") == 40
+
+
+def test_a_pipe_gets_each_finding_in_one_line() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    detail = "far " * 39 + "away"
+    finding = Finding(check="otlp", status="problem", detail=detail, why="x", command="y")
+    console.print(Diagnosis(report=Report(findings=[finding])), soft_wrap=True)
+    assert console.file.getvalue().splitlines()[0] == f"problem  otlp: {detail}"
+
+
+def test_nothing_of_victor_is_imported_to_know_what_is_missing(tmp_path: Path) -> None:
+    """Importing Victor takes several seconds; reading it does not."""
+    program = """
+import json, sys
+from victor_otel.doctor import examine
+report = examine()
+print(json.dumps([len(report.hooks), sorted(m for m in sys.modules if m.split(".")[0] == "victor")]))
+"""
+    hooks, imported = answer(program, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
+    assert hooks > 100
+    assert imported == []
 
 
 def test_findings_with_brackets_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, None)
     text = CliRunner().invoke(app, ["doctor"])
     assert text.exit_code == 1
-    assert 'pip install "victor-otel[instruments]"' in text.stdout
+    assert INSTALL in text.stdout
 
 
 def test_a_missing_victor_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,15 +255,27 @@ def test_a_missing_dependency_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> N
     assert found("versions", 1)[0] == ("problem", "no-such-package is not installed")
 
 
-def test_a_function_that_victor_lacks_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_that_cannot_be_wrapped_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def bind(self: Any) -> None:
         self.health.hooks["victor.none:gone"] = "missing"
         self.health.hooks["victor.some:there"] = "bound"
 
-    monkeypatch.setattr(instrumentation.Instrumentation, "bind", bind)
-    ((status, detail),) = found("hooks", 1)
+    monkeypatch.setattr(instrumentation.Instrumentation, "_bind", bind)
+    ((status, detail),) = found("hooks", 1, "--verbose")
     assert status == "problem"
     assert detail == "1 bound, 0 waiting, 1 missing: victor.none:gone"
+
+
+def test_a_function_that_victors_source_lacks_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        Binds(Target(f"victor.agent.orchestrator:AgentOrchestrator.{name}"), opens=True)
+        for name in ("shutdown", "gone")
+    ]
+    monkeypatch.setattr(catalog, "WRAPPED", rows)
+    monkeypatch.setattr(source, "state", READ)
+    assert found("hooks", 1) == [
+        ("problem", f"2 found, 0 waiting, 1 missing: {rows[1].target.path}"),
+    ]
 
 
 def test_a_lost_entry_point_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +290,7 @@ def test_a_check_that_breaks_is_a_problem_and_the_others_go_on(
         raise RuntimeError("torn")
 
     monkeypatch.setattr(importlib.metadata, "entry_points", broken)
-    assert found("switched on", 1) == [("problem", "RuntimeError: torn")]
+    assert found("plugin", 1) == [("problem", "RuntimeError")]
     assert [status for status, _ in found("hooks")] == ["ok"]
 
 
@@ -205,7 +312,7 @@ def test_a_setting_that_means_nothing_is_a_problem(
     ((status, detail),) = found("settings", 1)
     assert status == "problem"
     assert name in detail
-    assert repr(value) in detail
+    assert value not in detail
 
 
 def test_no_exporter_is_a_warning() -> None:
@@ -273,6 +380,63 @@ def test_an_address_of_version_6_is_tried_like_any_other(
     assert [status for status, _ in found("prometheus", 0)] == ["ok"]
 
 
+def test_a_web_configuration_that_is_wrong_is_a_problem_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "web.yml").write_text("basic_auth_users: {prometheus: secret}")
+    monkeypatch.setenv("VICTOR_PROMETHEUS_ENABLED", "true")
+    monkeypatch.setenv("VICTOR_PROMETHEUS_WEB_CONFIG_FILE", str(tmp_path / "web.yml"))
+    ((status, detail),) = found("prometheus", 1)
+    assert status == "problem"
+    assert "VICTOR_PROMETHEUS_WEB_CONFIG_FILE: " in detail
+    assert "basic_auth_users.prometheus is no bcrypt hash" in detail
+    assert "secret" not in detail
+
+
+@pytest.mark.parametrize("kind", ["password", "TLS and password", "client certificate"])
+def test_a_victor_process_that_shows_its_page_to_nobody_is_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    folder = Folder(tmp_path, trustme.CA())
+    config = {
+        "password": lambda: folder.write({"prometheus": hashed()}, tls=False),
+        "TLS and password": lambda: folder.write({"prometheus": hashed()}),
+        "client certificate": lambda: folder.write(
+            client_auth_type="RequireAndVerifyClientCert", client_ca_file="ca.pem"
+        ),
+    }[kind]()
+    scheme = "http" if kind == "password" else "https"
+    monkeypatch.setenv("VICTOR_PROMETHEUS_ENABLED", "true")
+    monkeypatch.setenv("VICTOR_PROMETHEUS_WEB_CONFIG_FILE", str(config))
+    with serving_metrics(config) as served:
+        port = served.endpoint.port
+        monkeypatch.setenv("VICTOR_PROMETHEUS_PORT", str(port))
+        url = f"{scheme}://127.0.0.1:{port}/metrics"
+        assert found("prometheus", 0) == [("ok", f"a Victor process serves {url}")]
+    assert found("prometheus", 0) == [
+        ("ok", f"{url} is free; it is served as soon as Victor works")
+    ]
+
+
+def test_an_endpoint_that_is_open_to_others_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VICTOR_PROMETHEUS_ENABLED", "true")
+    monkeypatch.setenv("VICTOR_PROMETHEUS_PORT", "0")
+    assert found("access", 0) == []
+    monkeypatch.setenv("VICTOR_PROMETHEUS_HOST", "0.0.0.0")
+    open_to = "/metrics on 0.0.0.0 is open to other machines without"
+    assert found("access", 0) == [("warning", f"{open_to} TLS and authentication")]
+    folder, name = Folder(tmp_path, trustme.CA()), "VICTOR_PROMETHEUS_WEB_CONFIG_FILE"
+    monkeypatch.setenv(name, str(folder.write()))
+    assert found("access", 0) == [
+        ("warning", f"{open_to} authentication"),
+        ("ok", f"TLS, by {name}"),
+    ]
+    folder.write({"prometheus": hashed()})
+    assert found("access", 0) == [("ok", f"TLS, passwords of 1 users, by {name}")]
+
+
 # The push
 
 
@@ -280,53 +444,160 @@ def push_to(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
 
 
-def test_a_receiver_that_answers_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving() as port:
-        push_to(monkeypatch, f"http://127.0.0.1:{port}")
-        ((status, detail),) = found("otlp", 0)
-    assert status == "ok"
-    assert detail == f"http://127.0.0.1:{port}/v1/metrics answers (http/protobuf)"
+PROTOCOLS = {"http/protobuf": http, "grpc": rpc}
 
 
-def test_a_receiver_that_wants_credentials_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving(401) as port:
-        push_to(monkeypatch, f"http://127.0.0.1:{port}")
-        assert [status for status, _ in found("otlp", 0)] == ["ok"]
+@pytest.fixture(params=PROTOCOLS)
+def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", request.param)
+    return request.param
 
 
-@pytest.mark.parametrize("status", [404, 500])
-def test_a_receiver_that_refuses_is_a_problem(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    with serving(status) as port:
-        push_to(monkeypatch, f"http://127.0.0.1:{port}/api/v1/otlp")
-        ((found_status, detail),) = found("otlp", 1)
-    assert found_status == "problem"
-    assert f"answers {status}" in detail
+def shown(port: int, protocol: str, scheme: str = "http") -> str:
+    return f"{scheme}://127.0.0.1:{port}" + ("/v1/metrics" if protocol != "grpc" else "")
 
 
-def test_a_receiver_that_is_not_there_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    push_to(monkeypatch, f"http://127.0.0.1:{free_port()}")
-    ((status, detail),) = found("otlp", 1)
-    assert (status, "refused" in detail) == ("problem", True)
-
-
-def test_a_receiver_of_the_other_protocol_is_a_problem_with_the_advice_for_it(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_backend_that_takes_an_export_is_fine_and_gets_no_data(
+    monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
-    with babbling() as port:
-        push_to(monkeypatch, f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20token")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+    with PROTOCOLS[protocol]() as backend:
+        push_to(monkeypatch, f"http://127.0.0.1:{backend.port}")
+        expected = [("ok", f"{shown(backend.port, protocol)} answers ({protocol})")]
+        assert found("otlp", 0) == expected
+    assert backend.requests == [b""]
+    (headers,) = backend.headers
+    assert headers["authorization"] == "Bearer token"
+    if protocol != "grpc":
+        assert headers["Content-Encoding"] == "gzip"
+
+
+REFUSALS = {
+    "http/protobuf": [
+        (401, "401 Unauthorized"),
+        (403, "403 Forbidden"),
+        (404, "404 Not Found"),
+        (302, "302 Found"),
+        (500, "500 Internal Server Error"),
+    ],
+    "grpc": [
+        ("UNAUTHENTICATED", "UNAUTHENTICATED"),
+        ("PERMISSION_DENIED", "PERMISSION_DENIED"),
+        ("UNAVAILABLE", "UNAVAILABLE"),
+    ],
+}
+
+
+def test_a_backend_that_refuses_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    for answered, said in REFUSALS[protocol]:
+        with PROTOCOLS[protocol](answered) as backend:
+            push_to(monkeypatch, f"http://127.0.0.1:{backend.port}")
+            where = shown(backend.port, protocol)
+            assert found("otlp", 1) == [("problem", f"could not deliver to {where}: {said}")]
+        assert len(backend.requests) == 1, "it is asked once"
+
+
+def test_a_backend_that_is_not_there_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    port = free_port()
+    push_to(monkeypatch, f"http://127.0.0.1:{port}")
+    ((status, detail),) = found("otlp", 1)
+    assert status == "problem"
+    assert detail.startswith(f"could not deliver to {shown(port, protocol)}: ")
+    assert detail.endswith("connection refused")
+
+
+def test_a_backend_that_keeps_silent_is_a_problem_after_the_timeout_of_the_run(
+    monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.3")
+    with PROTOCOLS[protocol]() as backend:
+        backend.release.clear()
+        push_to(monkeypatch, f"http://127.0.0.1:{backend.port}")
+        ((status, detail),) = found("otlp", 1)
+    assert (status, detail.endswith("no answer in time")) == ("problem", True)
+
+
+def test_a_backend_of_the_other_protocol_is_a_problem_with_the_command_for_it(
+    monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    (other,) = set(PROTOCOLS) - {protocol}
+    with PROTOCOLS[other]() as backend:
+        push_to(monkeypatch, f"http://127.0.0.1:{backend.port}")
         _, report = diagnose()
     (finding,) = (f for f in report["findings"] if f["check"] == "otlp")
     assert finding["status"] == "problem"
-    assert "4317 grpc" in finding["advice"]
+    assert finding["command"].startswith(f"export OTEL_EXPORTER_OTLP_PROTOCOL={other}")
 
 
-def test_grpc_is_asked_by_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_without_metrics_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-    with babbling() as port:
-        push_to(monkeypatch, f"http://127.0.0.1:{port}")
+    with rpc(metrics=False) as backend:
+        push_to(monkeypatch, f"http://127.0.0.1:{backend.port}")
+        ((status, detail),) = found("otlp", 1)
+    assert (status, detail.endswith(": UNIMPLEMENTED")) == ("problem", True)
+
+
+def test_an_authority_of_ones_own_is_trusted_as_in_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: str
+) -> None:
+    with PROTOCOLS[protocol](authority=tmp_path / "ca.pem") as backend:
+        push_to(monkeypatch, f"https://127.0.0.1:{backend.port}")
+        ((status, detail),) = found("otlp", 1)
+        assert (status, "its certificate is not trusted" in detail) == ("problem", True)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(tmp_path / "ca.pem"))
+        where = shown(backend.port, protocol, "https")
+        assert found("otlp", 0) == [("ok", f"{where} answers ({protocol})")]
+
+
+def test_a_client_certificate_is_shown_as_in_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with http(authority=tmp_path / "ca.pem", clients=True) as backend:
+        push_to(monkeypatch, f"https://127.0.0.1:{backend.port}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(tmp_path / "ca.pem"))
+        assert [status for status, _ in found("otlp", 1)] == ["problem"]
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", str(tmp_path / "cert.pem"))
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_KEY", str(tmp_path / "key.pem"))
         assert [status for status, _ in found("otlp", 0)] == ["ok"]
-    push_to(monkeypatch, f"127.0.0.1:{free_port()}")
-    assert [status for status, _ in found("otlp", 1)] == ["problem"]
+
+
+def test_a_proxy_is_asked_as_in_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with http() as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "")
+        push_to(monkeypatch, "http://nowhere.invalid:4318")
+        assert [status for status, _ in found("otlp", 0)] == ["ok"]
+    assert proxy.requests == [b""]
+
+
+# Settings that are understood, and mislead
+
+
+def test_a_name_of_an_exporter_that_nobody_provides_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otpl")
+    said = "OTEL_METRICS_EXPORTER names an exporter that no installed package provides"
+    assert found("exporters", 1) == [("problem", said)]
+
+
+def test_a_switch_that_turns_all_off_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICTOR_PROMETHEUS_ENABLED", "true")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    said = "OTEL_SDK_DISABLED switches OpenTelemetry off: nothing is recorded"
+    assert found("exporters", 0) == [("warning", said)]
+
+
+def test_a_misspelt_variable_is_a_warning_also_where_it_is_the_only_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VICTOR_PROMETEUS_ENABLED", "true")
+    assert found("variables", 0) == [("warning", "VICTOR_PROMETEUS_ENABLED is read by nobody")]
 
 
 # Lifetimes
@@ -340,7 +611,7 @@ def test_short_processes_with_cumulative_series_are_a_warning(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "CUMULATIVE")
     with serving() as port:
         push_to(monkeypatch, f"http://127.0.0.1:{port}")
-        assert [status for status, _ in found("lifetime", 0)] == ["warning"]
+        assert [status for status, _ in found("temporality", 0)] == ["warning"]
 
 
 def test_short_processes_that_push_deltas_to_prometheus_are_a_problem(
@@ -349,7 +620,26 @@ def test_short_processes_that_push_deltas_to_prometheus_are_a_problem(
     monkeypatch.setenv("VICTOR_OTEL_LIFETIME", "short")
     with serving() as port:
         push_to(monkeypatch, f"http://127.0.0.1:{port}/api/v1/otlp")
-        assert [status for status, _ in found("lifetime", 1)] == ["problem"]
+        assert [status for status, _ in found("temporality", 1)] == ["problem"]
+
+
+def test_histograms_without_buckets_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = "base2_exponential_bucket_histogram"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", kind)
+    with serving() as port:
+        push_to(monkeypatch, f"http://127.0.0.1:{port}")
+        ((status, detail),) = found("histograms", 0)
+    assert status == "warning"
+    assert "no quantile" in detail
+
+
+def test_a_name_for_all_processes_of_an_environment_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=shop-1")
+    ((status, detail),) = found("identity", 0)
+    assert status == "warning"
+    assert "'shop-1'" in detail
 
 
 @pytest.mark.parametrize(("lifetime", "status"), [("short", "problem"), ("auto", "warning")])
@@ -379,13 +669,16 @@ REAL = """
 import json, sys
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
+from victor_otel.victor import drift, source
 from victor_otel.doctor import examine
-before = set(sys.modules)
 if "--own-provider" in sys.argv:
     metrics.set_meter_provider(MeterProvider())
-report = examine()
-from victor_otel import instrumentation
-print(json.dumps(report.as_dict() | {"pipeline": instrumentation.current().pipeline is not None}))
+quick = examine().hooks
+looked_at = sorted(map(str, source.look()))
+report = examine(thorough=True)
+from victor_otel.runtime import RUNTIME
+assert looked_at == sorted(map(str, drift.look())), looked_at
+print(json.dumps(report.as_dict() | {"quick": quick} | {"pipeline": RUNTIME.instrumentation.pipeline is not None}))
 """
 
 
@@ -407,6 +700,10 @@ def test_on_the_installed_victor_nothing_is_missing_and_nothing_is_started(tmp_p
     hooks = list(report["hooks"].values())
     assert hooks.count("missing") == 0
     assert hooks.count("bound") > 40
+    # What the source says is what an import finds.
+    read = {hook for hook, state in report["quick"].items() if state == "found"}
+    bound = {hook for hook, state in report["hooks"].items() if state == "bound"}
+    assert read == bound
     assert report["pipeline"] is False
     details = {f["check"]: f["detail"] for f in report["findings"]}
     assert details["meter provider"].startswith("the application's: opentelemetry.sdk.metrics")

@@ -35,7 +35,8 @@ from tests.kubernetes import (
     variables,
 )
 from tests.stack.processes import program
-from victor_otel import catalog, settings
+from victor_otel.signals import settings
+from victor_otel.victor import catalog
 
 pytestmark = pytest.mark.stack
 

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from victor_otel.areas import process
-from victor_otel.areas.process import Process, available_cpus, memory_limit
+from victor_otel.victor import usage
+from victor_otel.victor.usage import Usage, available_cpus, memory_limit
 
 GIB = 2**30
 TOTAL = psutil.virtual_memory().total
@@ -32,14 +32,14 @@ def tree(root: Path, **files: str) -> Path:
 @pytest.fixture
 def group(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Puts this process into a cgroup of version 2."""
-    real = process._text
+    real = usage._text
 
     def put(path: str) -> None:
         def text(file: Path) -> str:
             own = file == Path("/proc/self/cgroup")
             return f"1:name=systemd:/elsewhere\n0::{path}\n" if own else real(file)
 
-        monkeypatch.setattr(process, "_text", text)
+        monkeypatch.setattr(usage, "_text", text)
 
     put("/")
     return put
@@ -167,20 +167,20 @@ def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
         def cpu_times(self) -> Any:
             return SimpleNamespace(user=made.user, system=made.kernel)
 
-    monkeypatch.setattr(process, "monotonic", lambda: made.now)
-    monkeypatch.setattr(process, "available_cpus", lambda: 4.0)
-    monkeypatch.setattr(process.psutil, "Process", Own)
-    monkeypatch.setattr(process.psutil, "cpu_times", made.cpu_times)
-    monkeypatch.setattr(process.psutil, "cpu_count", lambda: 2)
+    monkeypatch.setattr(usage, "monotonic", lambda: made.now)
+    monkeypatch.setattr(usage, "available_cpus", lambda: 4.0)
+    monkeypatch.setattr(usage.psutil, "Process", Own)
+    monkeypatch.setattr(usage.psutil, "cpu_times", made.cpu_times)
+    monkeypatch.setattr(usage.psutil, "cpu_count", lambda: 2)
     return made
 
 
-def cpu(read: Process) -> list[float]:
+def cpu(read: Usage) -> list[float]:
     return [value for value, _ in read.read_cpu()]
 
 
 def test_cpu_is_absent_in_the_first_seconds(system: System) -> None:
-    read = Process()
+    read = Usage()
     assert cpu(read) == []
     system.run(4.9, cpu=1)
     assert cpu(read) == []
@@ -188,7 +188,7 @@ def test_cpu_is_absent_in_the_first_seconds(system: System) -> None:
 
 
 def test_cpu_is_the_share_of_the_cpus_the_process_may_use(system: System) -> None:
-    read = Process()
+    read = Usage()
     system.run(20, cpu=40)
     assert cpu(read) == [50.0]
     system.run(20, cpu=80)
@@ -196,7 +196,7 @@ def test_cpu_is_the_share_of_the_cpus_the_process_may_use(system: System) -> Non
 
 
 def test_a_young_process_averages_over_its_life(system: System) -> None:
-    read = Process()
+    read = Usage()
     system.run(6, cpu=12)
     assert cpu(read) == [50.0]
 
@@ -204,7 +204,7 @@ def test_a_young_process_averages_over_its_life(system: System) -> None:
 def test_readers_within_a_few_seconds_see_the_same_and_take_nothing_from_the_others(
     system: System,
 ) -> None:
-    read = Process()
+    read = Usage()
     for _ in range(8):
         system.run(5, cpu=10)
         first = cpu(read)
@@ -215,7 +215,7 @@ def test_readers_within_a_few_seconds_see_the_same_and_take_nothing_from_the_oth
 
 
 def test_a_burst_is_forgotten_after_the_window(system: System) -> None:
-    read = Process()
+    read = Usage()
     system.run(15, cpu=60)
     assert cpu(read) == [100.0]
     for _ in range(5):
@@ -225,7 +225,7 @@ def test_a_burst_is_forgotten_after_the_window(system: System) -> None:
 
 
 def test_a_frequent_reader_averages_over_at_least_fifteen_seconds(system: System) -> None:
-    read = Process()
+    read = Usage()
     for _ in range(30):
         system.run(1)
         cpu(read)
@@ -236,7 +236,7 @@ def test_a_frequent_reader_averages_over_at_least_fifteen_seconds(system: System
 
 
 def test_the_ring_stays_small(system: System) -> None:
-    read = Process()
+    read = Usage()
     for _ in range(1000):
         system.run(5)
         cpu(read)
@@ -244,14 +244,14 @@ def test_the_ring_stays_small(system: System) -> None:
 
 
 def test_io_wait_is_the_share_of_the_machines_time(system: System) -> None:
-    read = Process()
+    read = Usage()
     system.run(20, waited=10)
     assert [value for value, _ in read.read_io_wait()] == [25.0]
 
 
 def test_io_wait_is_absent_where_the_system_does_not_tell(system: System) -> None:
     system.waits = False
-    read = Process()
+    read = Usage()
     system.run(20)
     assert list(read.read_io_wait()) == []
     assert cpu(read) == [0.0]
@@ -260,12 +260,12 @@ def test_io_wait_is_absent_where_the_system_does_not_tell(system: System) -> Non
 # Memory
 
 
-def memory(read: Process) -> dict[str, float]:
+def memory(read: Usage) -> dict[str, float]:
     return {labels["component"]: value for value, labels in read.read_memory()}
 
 
 def test_memory_is_that_of_the_process_and_of_no_invented_parts() -> None:
-    seen = memory(Process())
+    seen = memory(Usage())
     assert set(seen) == {"process", "children"}
     assert seen["process"] == pytest.approx(psutil.Process().memory_info().rss, rel=0.3)
 
@@ -274,8 +274,8 @@ def test_living_children_count_and_are_looked_for_once_a_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(process, "monotonic", lambda: now[0])
-    read = Process()
+    monkeypatch.setattr(usage, "monotonic", lambda: now[0])
+    read = Usage()
     alone = memory(read)["children"]
     program = "import sys; kept = bytearray(b'x' * 20_000_000); print('up', flush=True); input()"
     with subprocess.Popen(

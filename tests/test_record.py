@@ -11,8 +11,10 @@ import pytest
 
 import victor_otel
 from tests.victor.agents import Recorded, recording
-from victor_otel import custom, failsafe, instrumentation, record
-from victor_otel.spec import Metric
+from victor_otel import custom, instrumentation, record
+from victor_otel.engine import failsafe
+from victor_otel.model.metric import Metric
+from victor_otel.runtime import RUNTIME
 
 CALLS: dict[str, Callable[[], None]] = {
     "search_accuracy": lambda: record.search_accuracy(relevant=3, retrieved=4),
@@ -64,7 +66,7 @@ def recorded() -> Iterator[Recorded]:
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a user runs it: no switch of our own tests, and none of the environment's."""
     monkeypatch.setattr(failsafe, "STRICT", False)
-    monkeypatch.setattr(instrumentation, "HEALTH", type(instrumentation.HEALTH)())
+    monkeypatch.setattr(RUNTIME, "health", type(RUNTIME.health)())
     monkeypatch.delenv("VICTOR_OTEL_STRICT", raising=False)
 
 
@@ -87,7 +89,7 @@ def test_without_an_instrumentation_nothing_happens(name: str) -> None:
     CALLS[name]()
     with recording() as made:
         assert made.points(*names(SERIES[name])) == {}
-        instrumentation.deactivate()
+        RUNTIME.deactivate()
         CALLS[name]()
         assert made.points(*names(SERIES[name])) == {}
 
@@ -140,7 +142,7 @@ def test_what_cannot_be_true_is_counted_logged_once_and_dropped(
     with caplog.at_level(logging.WARNING, logger="victor_otel"):
         IMPOSSIBLE[name]()
         IMPOSSIBLE[name]()
-    assert list(instrumentation.HEALTH.errors.values()) == [2]
+    assert list(RUNTIME.health.errors.values()) == [2]
     assert [line.levelname for line in caplog.records] == ["WARNING"]
     assert "VICTOR_OTEL_STRICT" in caplog.text
     assert "what I ate" not in caplog.text

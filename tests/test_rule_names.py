@@ -12,8 +12,8 @@ import promql_parser as promql
 import pytest
 
 from tests.rules import ALERTS, RULES, RUNBOOKS, Alert, parsed, queries, selected, sources
-from victor_otel import catalog
-from victor_otel.spec import Kind, Metric
+from victor_otel.model.metric import Kind, Metric
+from victor_otel.victor import catalog
 
 PROCESS = frozenset({"job", "instance"})
 """What says on every route which process a series comes from."""
@@ -25,6 +25,7 @@ OTHERS: Mapping[str, frozenset[str]] = {
 } | {
     name: PROCESS.union(labels)
     for name, labels in {
+        "target_info": ("host_name", "process_pid"),
         "up": (),
         "scrape_duration_seconds": (),
         "scrape_samples_scraped": (),
@@ -66,8 +67,14 @@ OTHERS: Mapping[str, frozenset[str]] = {
         "alertmanager_notifications_total": ("integration",),
     }.items()
 }
-"""What Prometheus, Alertmanager and the Collector export of themselves and is read here, with the
-labels that may be used; tests/stack/test_names.py sees them there."""
+"""What Prometheus, Alertmanager and the Collector export of themselves, or of the resource of a
+process, and is read here, with the labels that may be used; tests/stack/test_names.py sees them."""
+
+OF_ALERTS: Mapping[str, frozenset[str]] = {
+    "ALERTS": frozenset({"alertname", "alertstate"}),
+    "ALERTS_FOR_STATE": frozenset({"alertname"}),
+}
+"""Prometheus's own series of alerts; each has the labels of its alert besides."""
 
 UNREAD: Mapping[str, Sequence[str]] = {
     "computed by each process for itself; rules divide sums of counters": (
@@ -201,7 +208,13 @@ def of_name(name: str) -> frozenset[str]:
     if name in EXPORTED:
         le = {"le"} if name.endswith("_bucket") else set[str]()
         return PROCESS | GATEWAY | le | {label.name for label in EXPORTED[name].labels}
+    if name in OF_ALERTS:
+        return OF_ALERTS[name].union(*map(_of_alert, ALERTS))
     return OTHERS[name]
+
+
+def _of_alert(alert: Alert) -> frozenset[str]:
+    return frozenset(alert.labels) | (labels(promql.parse(alert.expr)) or frozenset())
 
 
 def _names(selector: promql.VectorSelector) -> list[str]:
@@ -266,9 +279,15 @@ def _of_binary(expr: promql.BinaryExpr) -> frozenset[str] | None:
     if modifier is None or modifier.matching is None:
         assert left == right, f"{sorted(left ^ right)} differ, so nothing matches in {expr}"
         return left
-    keeps = modifier.matching.type == promql.LabelModifierType.Include
-    matched = _kept(modifier.matching, keeps, left)
-    assert matched == _kept(modifier.matching, keeps, right), f"nothing matches in {expr}"
+    if modifier.matching.type == promql.LabelModifierType.Include:
+        matched = _kept(modifier.matching, True, left)
+        assert matched == _kept(modifier.matching, True, right), f"nothing matches in {expr}"
+    else:
+        # One side alone may have what is ignored.
+        ignored = frozenset(modifier.matching.labels)
+        assert ignored <= left | right, f"no label {sorted(ignored - left - right)} in {expr}"
+        matched = left - ignored
+        assert matched == right - ignored, f"nothing matches in {expr}"
     if operation in {"and", "unless"}:
         return left
     if modifier.card == promql.VectorMatchCardinality.ManyToOne:

@@ -13,7 +13,7 @@ import promql_parser
 import pytest
 import yaml
 
-from tests.dashboards import ALERT_PANELS, FIRING
+from tests.dashboards import ALERT_PANELS, FIRING, PANELS
 from tests.rules import (
     ALERTS,
     CASES,
@@ -31,10 +31,9 @@ from tests.rules import (
     selected,
     sources,
 )
-from victor_otel import catalog, doctor
-from victor_otel.catalog import release
-from victor_otel.spec import Kind
-from victor_otel.supported import TESTED
+from victor_otel.model.metric import Kind
+from victor_otel.victor import catalog
+from victor_otel.victor.supported import TESTED, is_supported, is_untested, release
 
 _ALERTMANAGER = ROOT / "collector" / "alertmanager" / "alertmanager.yml"
 INHIBITION = yaml.safe_load(_ALERTMANAGER.read_text(encoding="utf-8"))["inhibit_rules"][0]
@@ -69,13 +68,72 @@ def test_an_alert_says_whom_it_concerns_and_what_it_means(alert: Alert) -> None:
     assert description.endswith(".")
 
 
+PLACEHOLDERS = {
+    "tool": {"other", "unknown"},
+    "provider": {"other", "unknown"},
+    "workflow": {"other", "unnamed"},
+    "endpoint": {"other", "unmatched"},
+    "vertical": {"other", "none"},
+    "memory_type": {"other", "none"},
+    "operation": {"other"},
+    "component": {"other"},
+    "cache": {"other"},
+    "scanner": {"other"},
+    "source": {"other"},
+    "interface": {"other"},
+}
+"""Values of labels that are no names."""
+
+
+def _selected_values(alert: Alert, label: str) -> set[str]:
+    """The only values that a label of an alert can have, where its expression names them."""
+    matchers = [
+        matcher
+        for node in parsed(alert.expr)
+        if isinstance(node, promql_parser.VectorSelector)
+        for matcher in node.matchers.matchers
+        if matcher.name == label
+        and matcher.op in (promql_parser.MatchOp.Equal, promql_parser.MatchOp.Re)
+    ]
+    return {value for matcher in matchers for value in matcher.value.split("|")}
+
+
+@each_alert
+def test_an_alert_shows_no_placeholder_as_a_name(alert: Alert) -> None:
+    for text in alert.annotations.values():
+        for label in set(re.findall(r"{{ \$labels\.(\w+) }}", text)) & set(PLACEHOLDERS):
+            if _selected_values(alert, label):
+                continue
+            condition = re.search(rf"(?:eq|ne) \$labels\.{label}((?: \"\w+\")+)", text)
+            assert condition is not None, f"{label} is shown whatever its value"
+            assert set(re.findall(r"\w+", condition[1])) == PLACEHOLDERS[label]
+
+
+@each_alert
+def test_an_alert_counts_what_its_expression_reads(alert: Alert) -> None:
+    """So the numbers that a text adds are of the same calls in the same window."""
+    text = " ".join(alert.annotations.values())
+    read = set[str]().union(*map(selected, sources(alert)))
+    for query, filled in re.findall(r"printf `([^`]*)`((?: \$labels\.\w+)*) \| query", text):
+        (selector,) = parsed(query.replace("%q", '""'))
+        assert isinstance(selector, promql_parser.VectorSelector)
+        assert selector.name in read
+        asked = [matcher.name for matcher in selector.matchers.matchers]
+        assert filled.split() == [f"$labels.{label}" for label in asked]
+        counted = re.search(r":(?:total|failures|errors)_(\d+)m$", selector.name)
+        assert counted is not None, f"{selector.name} is no count"
+        assert f"in {counted[1]} min)" in text
+
+
 def test_no_name_is_given_twice() -> None:
     assert [name for name, count in Counter(rule.name for rule in RULES).items() if count > 1] == []
 
 
 # Runbooks
 
-HEADINGS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+HEADINGS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Escalation"]
+FIRST_LINES = ["What is wrong", "Check", "Do"]
+"""What a person reads who was woken a minute ago."""
 
 
 def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
@@ -83,7 +141,33 @@ def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
 
 
 @each_alert
-def test_a_runbook_has_the_four_headings_and_queries_to_run(alert: Alert) -> None:
+def test_a_runbook_begins_with_what_is_wrong_and_what_to_do(alert: Alert) -> None:
+    intro = alert.runbook.read_text(encoding="utf-8").partition("\n## ")[0]
+    assert re.findall(r"^- \*\*(.+)\*\*: \S", intro, re.MULTILINE) == FIRST_LINES
+
+
+@each_alert
+def test_a_runbook_links_the_panel_that_its_alert_links(alert: Alert) -> None:
+    """So the link leads somewhere: the alert's panel is one that there is."""
+    text = alert.runbook.read_text(encoding="utf-8")
+    uid, panel = (alert.annotations[name] for name in PANEL)
+    assert (uid, panel) in {(one.uid, str(one.id)) for one in PANELS}
+    assert re.findall(r"/d/[\w-]+\?viewPanel=[\w-]+", text) == [f"/d/{uid}?viewPanel=panel-{panel}"]
+    assert f"](../../docs/dashboards.md#{uid.removeprefix('victor-')})" in text
+
+
+@each_alert
+def test_a_runbook_says_to_whom_and_when_to_escalate(alert: Alert) -> None:
+    text = alert.runbook.read_text(encoding="utf-8").partition("\n## Escalation\n")[2]
+    said = " ".join(text.split())
+    assert re.search(r"Escalate to \S.+ if ", said)
+    assert re.search(r"(minutes|hours?|day|week|month)\b|at once", said)
+    # Whoever is told of a hint is told by day.
+    assert (alert.severity == "info") <= said.startswith("Do not escalate at night.")
+
+
+@each_alert
+def test_a_runbook_has_its_headings_and_queries_to_run(alert: Alert) -> None:
     text = alert.runbook.read_text(encoding="utf-8")
     assert text.startswith(f"# {alert.name}\n")
     parts = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)
@@ -220,7 +304,7 @@ def test_a_version_fires_where_doctor_calls_it_untested() -> None:
 
 def _is_warned_of(version: str) -> bool:
     """By `doctor`; without Victor there is no version."""
-    return version != "none" and (not doctor._supported(version) or doctor._untested(version))
+    return version != "none" and (not is_supported(version) or is_untested(version))
 
 
 def test_the_versions_that_the_alert_names_are_the_tested_ones() -> None:

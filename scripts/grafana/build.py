@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
@@ -23,7 +25,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from scripts.grafana.model import Dashboard, Kind, Panel, Query, Row
-from scripts.grafana.promql import FIRING, of
+from scripts.grafana.promql import began, named, of
 
 TAG = "victor"
 _WIDTH = 24
@@ -31,6 +33,8 @@ _ROWS = 1000
 """Ids of rows begin here, out of the way of the panels'."""
 _SOURCE = models.DataSourceRef("prometheus", "${datasource}")
 _KEPT = "${__url_time_range}&${__all_variables}"
+_PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+_RUNBOOK = _PROJECT["project"]["urls"]["Runbooks"] + "/${__value.raw}.md"
 
 _Builder = timeseries.Panel | stat.Panel | bargauge.Panel | table.Panel | heatmap.Panel
 _KINDS: dict[Kind, type[_Builder]] = {
@@ -57,24 +61,29 @@ VARIABLES = {
 _BUILD = of("victor_otel_build_info")
 _COUNTED = of("victor_requests_total", 'instance!=""')
 
-ANNOTATIONS = (
+ANNOTATIONS: tuple[dict[str, Any], ...] = (
     {
+        # One mark where its condition became true, which is the value of the series. By the times
+        # of the samples Grafana would fill the graphs for as long as it fires.
         "name": "Alerts",
         "color": "red",
-        "expr": FIRING,
+        "expr": f"min by (alertname, severity, topic, job) ({began()})",
+        "at_value": True,
         "title": "{{alertname}}",
-        "text": "{{severity}} {{job}} {{instance}}",
+        "text": "{{severity}} {{job}}",
         "tags": "severity,topic",
     },
     {
-        # A process that was not there one step before; or one whose totals began again between
-        # two scrapes.
+        # A process that was not there in the 5 minutes before, since a gap is no start; or one
+        # whose totals began again.
         "name": "Starts",
         "color": "blue",
-        "expr": f"group by (job, instance) ({_BUILD}) "
-        f"unless group by (job, instance) ({_BUILD} offset $__interval) "
-        f"or max by (job, instance) (resets({_COUNTED}[$__interval])) > 0",
-        "title": "{{instance}} started",
+        "expr": named(
+            f"(group by (job, instance) ({_BUILD}) "
+            f"unless group by (job, instance) (last_over_time({_BUILD}[5m] offset $__interval)) "
+            f"or max by (job, instance) (resets({_COUNTED}[$__interval])) > 0)"
+        ),
+        "title": "{{process}} started",
         "text": "{{job}}",
         "tags": "job",
     },
@@ -148,7 +157,14 @@ def _variable(name: str) -> builders.QueryVariable:
 
 
 def _annotation(
-    *, name: str, color: str, expr: str, title: str, text: str, tags: str
+    *,
+    name: str,
+    color: str,
+    expr: str,
+    title: str,
+    text: str,
+    tags: str,
+    at_value: bool = False,
 ) -> dict[str, Any]:
     source = {"type": _SOURCE.type_val, "uid": _SOURCE.uid}
     return {
@@ -158,6 +174,7 @@ def _annotation(
         "iconColor": color,
         "expr": expr,
         "step": "15s",
+        "useValueForTime": at_value,
         "titleFormat": title,
         "textFormat": text,
         "tagKeys": tags,
@@ -165,18 +182,37 @@ def _annotation(
 
 
 def _placed(rows: tuple[Row, ...]) -> Iterator[builders.Row | _Builder]:
-    """Rows one below the other, panels from the left to the right."""
+    """Rows one below the other; the panels of a collapsed one are inside it."""
     y = 0
     for number, row in enumerate(rows):
         place = models.GridPos(h=1, w=_WIDTH, x=0, y=y)
-        yield builders.Row(row.title).id(_ROWS + number).grid_pos(place)
-        x, y, lowest = 0, y + 1, y + 1
-        for panel in row.panels:
-            if x + panel.width > _WIDTH:
-                x, y = 0, lowest
-            yield _panel(panel, models.GridPos(h=panel.height, w=panel.width, x=x, y=y))
-            x, lowest = x + panel.width, max(lowest, y + panel.height)
-        y = lowest
+        shown = builders.Row(row.title).id(_ROWS + number).grid_pos(place)
+        panels = [_panel(panel, where) for panel, where in _filled(row.panels, y + 1)]
+        if row.collapsed:
+            for panel in panels:
+                shown.with_panel(panel)
+            yield shown
+            y += 1
+        else:
+            yield shown
+            yield from panels
+            y += 1 + _height(row.panels)
+
+
+def _filled(panels: tuple[Panel, ...], top: int) -> Iterator[tuple[Panel, models.GridPos]]:
+    """Each panel as high as it fits below those before it, and there as far left as it fits."""
+    lowest = [top] * _WIDTH
+    """Where each column of the grid is free from."""
+    for panel in panels:
+        starts = range(_WIDTH - panel.width + 1)
+        x = min(starts, key=lambda x: (max(lowest[x : x + panel.width]), x))
+        y = max(lowest[x : x + panel.width])
+        lowest[x : x + panel.width] = [y + panel.height] * panel.width
+        yield panel, models.GridPos(h=panel.height, w=panel.width, x=x, y=y)
+
+
+def _height(panels: tuple[Panel, ...]) -> int:
+    return max(place.y + place.h for _, place in _filled(panels, 0))
 
 
 def said(panel: Panel) -> str:
@@ -193,8 +229,7 @@ def _panel(panel: Panel, place: models.GridPos) -> _Builder:
         [_target(panel, *each) for each in zip(ascii_uppercase, panel.queries, strict=False)]
     )
     builder.thresholds(_thresholds(panel))
-    if panel.least is not None:
-        builder.min(panel.least)
+    builder.min(panel.least)
     if panel.most is not None:
         builder.max(panel.most)
     if panel.decimals is not None:
@@ -227,7 +262,10 @@ def _target(panel: Panel, letter: str, query: Query) -> prometheus.Dataquery:
 
 
 def _thresholds(panel: Panel) -> builders.ThresholdsConfig:
+    """The first step is the colour of no value as well, so where that is seen it is neutral."""
     steps = [models.Threshold(None, panel.base)]
+    if panel.kind.latest:
+        steps = [models.Threshold(None, "text"), models.Threshold(panel.least, panel.base)]
     steps += [models.Threshold(value, color) for value, color in panel.steps]
     return builders.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
 
@@ -263,12 +301,40 @@ def _style(builder: _Builder, panel: Panel) -> None:
             builder.orientation(options.VizOrientation.HORIZONTAL)
             builder.display_mode(options.BarGaugeDisplayMode.BASIC)
         case table.Panel():
-            builder.color_scheme(by_value)
-            builder.override_by_name("Time", [models.DynamicConfigValue("custom.hidden", True)])
-            if panel.sorted_by:
-                builder.sort_by([common.TableSortByFieldState().display_name(panel.sorted_by)])
+            _table(builder, panel)
         case heatmap.Panel():
             _heatmap(builder, panel)
+
+
+def _table(builder: table.Panel, panel: Panel) -> None:
+    builder.color_scheme(builders.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
+    columns = dict(panel.columns)
+    builder.with_transformation(
+        models.DataTransformerConfig(
+            id_val="organize",
+            options={
+                "excludeByName": {
+                    hidden: True for hidden in ("Time", "Value") if hidden not in columns
+                },
+                "indexByName": {name: index for index, name in enumerate(columns)},
+                "renameByName": columns,
+            },
+        )
+    )
+    if panel.sorted_by:
+        builder.sort_by([common.TableSortByFieldState().display_name(panel.sorted_by)])
+    colored = models.DynamicConfigValue("custom.cellOptions", {"type": "color-text"})
+    if panel.texts:
+        builder.override_by_name(columns["Value"], [colored])
+    if panel.runbooks:
+        colors = {
+            text: models.ValueMappingResult(color=color, index=index)
+            for index, (text, color) in enumerate((("critical", "red"), ("warning", "orange")))
+        }
+        mapped = models.DynamicConfigValue("mappings", [models.ValueMap(colors)])
+        builder.override_by_name("Severity", [colored, mapped])
+        leads = {"title": "Runbook", "url": _RUNBOOK, "targetBlank": True}
+        builder.override_by_name("Alert", [models.DynamicConfigValue("links", [leads])])
 
 
 def _heatmap(builder: heatmap.Panel, panel: Panel) -> None:
@@ -286,9 +352,9 @@ def _heatmap(builder: heatmap.Panel, panel: Panel) -> None:
 def _lines(builder: timeseries.Panel, panel: Panel) -> None:
     builder.fill_opacity(30 if panel.stacked else 0).line_width(1)
     builder.show_points(options.VisibilityMode.AUTO)
-    shown = options.LegendDisplayMode.LIST
-    place = options.LegendPlacement.BOTTOM
-    builder.legend(common.VizLegendOptions().display_mode(shown).placement(place).show_legend(True))
+    legend = common.VizLegendOptions().display_mode(options.LegendDisplayMode.TABLE)
+    legend.placement(options.LegendPlacement.BOTTOM).show_legend(True)
+    builder.legend(legend.calcs(["lastNotNull", "max"]))
     hover = common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI)
     builder.tooltip(hover.sort(options.SortOrder.DESCENDING))
     if panel.stacked:

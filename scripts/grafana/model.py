@@ -47,7 +47,7 @@ class Panel:
     height: int = 8
     base: str = "green"
     steps: tuple[tuple[float, str], ...] = ()
-    """From which value on which colour; below the first it is `base`."""
+    """From which value on which colour; below the first it is `base`. No value has no colour."""
     texts: Mapping[float, tuple[str, str]] = field(default_factory=dict[float, tuple[str, str]])
     """Words, and their colour, in place of values."""
     empty: str = "none in this time"
@@ -58,12 +58,16 @@ class Panel:
     """The dashboard and its panel that say more."""
     process: bool = False
     """Its series have job and instance: each leads to its process."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """The columns of a table from the left: label, or Value, and heading."""
     sorted_by: str = ""
-    """The label by which a table is sorted; by the order of its rows otherwise."""
+    """The heading by which a table is sorted; by the order of its rows otherwise."""
+    runbooks: bool = False
+    """Its column Alert leads to the runbooks."""
     stacked: bool = False
     most: float | None = None
     """The end of the scale, if there is one; of a heatmap, its darkest colour."""
-    least: float | None = 0
+    least: float = 0
     decimals: int | None = None
 
 
@@ -71,6 +75,8 @@ class Panel:
 class Row:
     title: str
     panels: tuple[Panel, ...]
+    collapsed: bool = False
+    """It is shown, and asked for, when somebody opens it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from scripts.grafana.model import Kind, Panel, Query, Row
-from scripts.grafana.promql import PROCESS, grown, of, or_zero
+from scripts.grafana.promql import PROCESS, grown, named, of, or_zero
 
 OURSELVES = Row(
-    title="Telemetry itself",
+    title="Can the numbers be trusted? Telemetry itself",
     panels=(
         Panel(
             id=50,
-            title="Functions that are not measured",
-            says="Functions of Victor that victor-otel did not find, in any process "
-            "(`victor_otel_hooks`): what they feed is missing or too low.",
+            title="What of Victor is not found",
+            says="Functions that victor-otel did not find, in any process (`victor_otel_hooks`): "
+            "what they feed is missing or too low. Classes that are not where they were, and "
+            "enumerations whose members changed (`victor_otel_drift`): what hangs on them is "
+            "recorded wrongly.",
             kind=Kind.TABLE,
             queries=(
                 Query(
-                    expr="group by (hook) (max by (job, hook) "
-                    f'(victor_otel_hooks{{{PROCESS},state="missing"}}) == 1)',
-                    legend="{{hook}}",
+                    expr="label_replace(label_replace(group by (hook) (max by (job, hook) "
+                    f'(victor_otel_hooks{{{PROCESS},state="missing"}}) == 1), '
+                    '"symbol", "$1", "hook", "(.+)"), "kind", "function", "", "") '
+                    f"or max by (symbol, kind) (victor_otel_drift{{{PROCESS}}}) > 0",
+                    legend="{{symbol}} {{kind}}",
                 ),
             ),
+            columns=(("symbol", "What"), ("kind", "Of which kind")),
             unit="none",
-            steps=((1, "yellow"),),
-            empty="all are measured",
-            alerts=("TelemetryHooksMissing",),
+            empty="all is found",
+            alerts=("TelemetryHooksMissing", "TelemetryDrift"),
         ),
         Panel(
             id=51,
@@ -61,7 +65,7 @@ OURSELVES = Row(
                     legend="labels undeclared",
                 ),
             ),
-            unit="short",
+            unit="locale",
             empty="no process yet",
             alerts=(
                 "TelemetryErrors",
@@ -73,40 +77,24 @@ OURSELVES = Row(
         Panel(
             id=52,
             title="Endpoints",
-            says="Processes that serve the /metrics they were asked for, 1, and those that cannot, "
-            "0: mostly because another one has the port (`victor_otel_endpoint_up`).",
-            queries=(
-                Query(
-                    expr=f"bottomk(10, min by (job, instance) ({of('victor_otel_endpoint_up')}))",
-                    legend="{{job}} {{instance}}",
-                ),
-            ),
-            unit="none",
-            base="red",
-            steps=((1, "green"),),
-            texts={0: ("cannot", "red"), 1: ("serves", "green")},
-            most=1,
-            process=True,
-            empty="none was asked to",
-            alerts=("TelemetryEndpointDown",),
-        ),
-        Panel(
-            id=53,
-            title="Classes that changed",
-            says="Classes of Victor that are not where they were, and enumerations whose members "
-            "changed, in any process (`victor_otel_drift`): what hangs on them is recorded "
-            "wrongly.",
+            says="Processes that serve the /metrics they were asked for, and those that cannot, "
+            "mostly because another one has the port (`victor_otel_endpoint_up`).",
             kind=Kind.TABLE,
             queries=(
                 Query(
-                    expr=f"max by (symbol, kind) (victor_otel_drift{{{PROCESS}}}) > 0",
-                    legend="{{symbol}} {{kind}}",
+                    expr="min by (job, process) ("
+                    + named(f"min by (job, instance) ({of('victor_otel_endpoint_up')})")
+                    + ")",
+                    legend="{{job}} {{process}}",
                 ),
             ),
+            columns=(("job", "Service"), ("process", "Process"), ("Value", "/metrics")),
+            sorted_by="/metrics",
             unit="none",
-            steps=((1, "yellow"),),
-            empty="none has",
-            alerts=("TelemetryDrift",),
+            texts={0: ("cannot", "red"), 1: ("serves", "green")},
+            empty="none was asked to",
+            alerts=("TelemetryEndpointDown",),
         ),
     ),
+    collapsed=True,
 )

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from scripts.grafana.alerts import fires
+from scripts.grafana.budget import error_budget
 from scripts.grafana.model import Dashboard, Kind, Panel, Query, Row
 from scripts.grafana.promql import (
     ENDED,
-    FIRING,
     PROCESS,
     USERS,
     each,
+    firing,
     grown,
+    named,
     of,
     or_zero,
     quantile,
     rate,
     ratio,
     summed,
-    worst,
 )
 
 _TURNS = "victor_vertical_usage_total"
 
+_CALLS = "victor_provider_requests_total"
+
 _NOW = Row(
-    title="Now",
+    title="Is Victor up, does it work, is it quick? Red needs somebody now",
     panels=(
+        fires(32),
         Panel(
             id=1,
             title="System health",
-            says="API servers that are up, of each service; DOWN where some were within the last "
+            says="Whether any API server of a service is up; DOWN where some were within the last "
             "hour and none is now. From `victor_otel_hooks`. Terminals and one-shot runs are "
             "not missed when they end.",
             kind=Kind.STAT,
@@ -35,7 +40,7 @@ _NOW = Row(
             height=4,
             queries=(
                 Query(
-                    expr="sum by (job) (job_instance:victor_otel_hooks:api_server"
+                    expr="group by (job) (job_instance:victor_otel_hooks:api_server"
                     f"{{{PROCESS}}} == 1) or 0 * group by (job) "
                     '(last_over_time(job:victor_otel_hooks:api_servers{job=~"$job"}[1h]))',
                     legend="{{job}}",
@@ -45,7 +50,7 @@ _NOW = Row(
             decimals=0,
             base="red",
             steps=((1, "green"),),
-            texts={0: ("DOWN", "red")},
+            texts={0: ("DOWN", "red"), 1: ("UP", "green")},
             empty="no API server for 1 h",
             alerts=("VictorAbsent", "VictorDown", "VictorReplicaGone"),
         ),
@@ -59,7 +64,7 @@ _NOW = Row(
             height=4,
             queries=(
                 Query(
-                    expr=f'count({FIRING}) or 0 * count(ALERTS{{alertname="Watchdog",'
+                    expr=f'count({firing()}) or 0 * count(ALERTS{{alertname="Watchdog",'
                     'alertstate="firing"})',
                     legend="firing",
                 ),
@@ -103,28 +108,7 @@ _NOW = Row(
             empty="no turns in 5 min",
             detail=("victor-performance", 20),
         ),
-        Panel(
-            id=5,
-            title="Error budget left",
-            says="Share of the failures allowed in 30 days (1% of requests) that is left, of the "
-            "service that has least. Below 0 the objective is missed. By service alone.",
-            kind=Kind.STAT,
-            width=3,
-            height=4,
-            queries=(
-                Query(
-                    expr='min(job:victor_slo_requests:error_budget_remaining{job=~"$job"})',
-                    legend="left",
-                ),
-            ),
-            unit="percentunit",
-            base="red",
-            steps=((0, "yellow"), (0.25, "green")),
-            least=None,
-            empty="no requests yet",
-            decimals=0,
-            detail=("victor-errors", 12),
-        ),
+        error_budget(5, width=3),
         Panel(
             id=6,
             title="Requests",
@@ -134,7 +118,7 @@ _NOW = Row(
             width=3,
             height=4,
             queries=(Query(expr=grown("victor_requests_total"), legend="requests"),),
-            unit="short",
+            unit="locale",
             base="blue",
             decimals=0,
             empty="no process yet",
@@ -143,7 +127,7 @@ _NOW = Row(
             id=7,
             title="Active users",
             says="Distinct users with a request in the last 15 minutes (`victor_active_users`). "
-            "Who was served by two processes counts twice; so it is an upper bound.",
+            "A user whom two processes served counts in both, so the true number may be lower.",
             kind=Kind.STAT,
             width=3,
             height=4,
@@ -193,7 +177,7 @@ _NOW = Row(
 )
 
 _TRENDS = Row(
-    title="Trends",
+    title="Since when? How much is asked, how much fails, how long it takes",
     panels=(
         Panel(
             id=10,
@@ -222,7 +206,7 @@ _TRENDS = Row(
             unit="percentunit",
             steps=((0.05, "red"),),
             empty="no requests",
-            detail=("victor-errors", 11),
+            detail=("victor-errors", 10),
         ),
         Panel(
             id=12,
@@ -245,7 +229,7 @@ _TRENDS = Row(
 )
 
 _WORK = Row(
-    title="Work",
+    title="What is at work: requests, models, verticals",
     panels=(
         Panel(
             id=20,
@@ -270,16 +254,21 @@ _WORK = Row(
         Panel(
             id=21,
             title="Provider status",
-            says="Whether the last call to it that ended in the last 5 minutes succeeded, in the "
-            "process where it went worst (`victor_provider_up`). Absent without a call.",
+            says="The share of the calls to it that succeeded, of those that succeeded, failed or "
+            f"timed out in 5 minutes (`{_CALLS}`). Red below 90%, where HighProviderErrorRate "
+            "fires; yellow below 95%.",
             kind=Kind.STAT,
             queries=(
-                Query(expr=worst("victor_provider_up", by="provider"), legend="{{provider}}"),
+                Query(
+                    expr=ratio(_CALLS, part='status="success"', by="provider"),
+                    legend="{{provider}}",
+                ),
             ),
-            unit="none",
+            unit="percentunit",
+            decimals=1,
             base="red",
-            steps=((1, "green"),),
-            texts={0: ("FAILING", "red"), 1: ("UP", "green")},
+            steps=((0.9, "yellow"), (0.95, "green")),
+            most=1,
             empty="no call in 5 min",
             alerts=("ProviderDown",),
             detail=("victor-errors", 33),
@@ -296,7 +285,7 @@ _WORK = Row(
                     legend="{{vertical}}",
                 ),
             ),
-            unit="short",
+            unit="locale",
             base="blue",
             decimals=0,
             empty="no turns",
@@ -306,7 +295,7 @@ _WORK = Row(
 )
 
 _UNDERNEATH = Row(
-    title="Processes and alerts",
+    title="Which processes? Memory, CPU and versions",
     panels=(
         Panel(
             id=30,
@@ -314,11 +303,11 @@ _UNDERNEATH = Row(
             says="Of the ten processes nearest to it, children included "
             "(`victor_memory_usage_bytes`, `victor_memory_limit_bytes`). A warning from 75%, "
             "critical from 90%: at 100% the system kills the process.",
-            width=6,
+            width=8,
             queries=(
                 Query(
-                    expr=f"topk(10, job_instance:victor_memory_usage:ratio{{{PROCESS}}})",
-                    legend="{{job}} {{instance}}",
+                    expr=named(f"topk(10, job_instance:victor_memory_usage:ratio{{{PROCESS}}})"),
+                    legend="{{job}} {{process}}",
                 ),
             ),
             unit="percentunit",
@@ -332,11 +321,11 @@ _UNDERNEATH = Row(
             title="CPU",
             says="Of the ten busiest processes: share of the CPUs that each may use "
             "(`victor_cpu_usage_percent`). A warning from 80%.",
-            width=6,
+            width=8,
             queries=(
                 Query(
-                    expr=f"topk(10, {each('victor_cpu_usage_percent')})",
-                    legend="{{job}} {{instance}}",
+                    expr=named(f"topk(10, {each('victor_cpu_usage_percent')})"),
+                    legend="{{job}} {{process}}",
                 ),
             ),
             unit="percent",
@@ -346,37 +335,22 @@ _UNDERNEATH = Row(
             detail=("victor-performance", 42),
         ),
         Panel(
-            id=32,
-            title="What fires",
-            says="The firing alerts, critical and warning, of the chosen services and of the "
-            "pipeline. Their runbooks are named after them.",
-            kind=Kind.TABLE,
-            width=7,
-            queries=(
-                Query(
-                    expr=f"count by (severity, alertname, job) ({FIRING})",
-                    legend="{{severity}} {{alertname}} {{job}}",
-                ),
-            ),
-            # What is critical comes first.
-            sorted_by="severity",
-            unit="none",
-            steps=((1, "red"),),
-            empty="nothing fires",
-        ),
-        Panel(
             id=33,
             title="Versions running",
             says="Processes by the versions of victor-ai and victor-otel at work "
             "(`victor_otel_build_info`). More than one pair is a roll-out, or its remains.",
             kind=Kind.TABLE,
-            width=5,
             queries=(
                 Query(
                     expr="count by (victor_version, version) (group by (job, instance, "
                     f"victor_version, version) (victor_otel_build_info{{{PROCESS}}}))",
                     legend="victor-ai {{victor_version}}, victor-otel {{version}}",
                 ),
+            ),
+            columns=(
+                ("victor_version", "victor-ai"),
+                ("version", "victor-otel"),
+                ("Value", "Processes"),
             ),
             unit="none",
             base="blue",

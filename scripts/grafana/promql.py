@@ -15,11 +15,32 @@ USERS = 'endpoint!~"/(health|docs)(/.*)?|/status|/redoc|/openapi.json"'
 """Without probes and documentation: their milliseconds would hide the users' seconds."""
 
 
-FIRING = (
-    'ALERTS{alertstate="firing",severity=~"critical|warning",'
-    'job=~"$job|otelcol|collector|prometheus|alertmanager|"}'
+_WATCHERS = "otelcol|collector|prometheus|alertmanager|"
+"""Who watches the chosen services: their alerts matter to all; some have no job at all."""
+
+ABOUT = (
+    "tool",
+    "provider",
+    "endpoint",
+    "interface",
+    "workflow",
+    "component",
+    "operation",
+    "cache",
+    "memory_type",
+    "source",
+    "scanner",
+    "vulnerability_severity",
+    "vertical",
+    "hook",
+    "metric",
+    "victor_version",
+    "integration",
+    "exporter",
+    "rule_group",
+    "error",
 )
-"""The alerts of the chosen services, and of what watches them."""
+"""Labels that say what an alert is about, besides its service and its process."""
 
 _CARRY = {
     'vertical=~"$vertical"': (
@@ -96,9 +117,11 @@ def rare_ratio(metric: str, by: str, over: str) -> str:
     return f"{grown(metric, FAILED, by=by, over=over)} / ({ended} > 0)"
 
 
-def rare_quantile(which: float, histogram: str, *matchers: str, by: str = "") -> str:
-    """The same over 5 minutes where one event matters, and it may be the first of its process."""
-    buckets = grown(f"{histogram}_bucket", *matchers, by=f"{by}, le" if by else "le", over="5m")
+def rare_quantile(
+    which: float, histogram: str, *matchers: str, by: str = "", over: str = "5m"
+) -> str:
+    """The same where one event matters, and it may be the first of its process."""
+    buckets = grown(f"{histogram}_bucket", *matchers, by=f"{by}, le" if by else "le", over=over)
     return f"histogram_quantile({which:g}, {buckets}) >= 0"
 
 
@@ -111,3 +134,35 @@ def each(gauge: str, *matchers: str, by: str = "") -> str:
 def worst(gauge: str, *matchers: str, by: str = "") -> str:
     """Of a number that each process computes for itself, and that has no sum or mean."""
     return f"min by ({by}) ({of(gauge, *matchers)})" if by else f"min({of(gauge, *matchers)})"
+
+
+def firing(*alerts: str) -> str:
+    """The alerts that fire of the chosen services, and of what watches them; or some of these."""
+    named = f'alertname=~"{"|".join(alerts)}",' if alerts else ""
+    return (
+        f'ALERTS{{alertstate="firing",{named}severity=~"critical|warning",job=~"$job|{_WATCHERS}"}}'
+    )
+
+
+def began(*alerts: str) -> str:
+    """When the condition of each alert that fires became true, in milliseconds."""
+    return f"1000 * (ALERTS_FOR_STATE and ignoring (alertstate) {firing(*alerts)})"
+
+
+_NAMED = 'host_name!=""'
+
+
+def named(expr: str) -> str:
+    """Series of processes, which `process` names by host and process id, or by instance.
+
+    The instance of a process that pushes is a random id. `target_info` has host and process id; it
+    is there twice while a process moves between gateways or is replaced under its name, and gone
+    a moment before what rules record of the process.
+    """
+    told = f"last_over_time({of('target_info', _NAMED)}[1m])"
+    one = f"topk by (job, instance) (1, group by (job, instance, host_name, process_pid) ({told}))"
+    both = f"({expr}) * on (job, instance) group_left (host_name, process_pid) {one}"
+    return (
+        f'label_join({both}, "process", " ", "host_name", "process_pid") '
+        f'or on (job, instance) label_replace({expr}, "process", "$1", "instance", "(.+)")'
+    )

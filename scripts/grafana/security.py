@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from scripts.grafana.model import Kind, Panel, Query, Row
-from scripts.grafana.promql import grown, quantile, rate, worst
+from scripts.grafana.promql import grown, rare_quantile, rate, worst
 
 SECURITY = Row(
-    title="Security",
+    title="What did security checks refuse and find?",
     panels=(
         Panel(
             id=40,
             title="Security events",
             says="Per minute by kind (`victor_security_events_total`): refused authorizations, "
             "blocked tool calls, vulnerabilities found.",
+            width=6,
+            height=7,
             queries=(
                 Query(
                     expr=f"60 * {rate('victor_security_events_total', by='kind')}",
@@ -29,6 +31,8 @@ SECURITY = Row(
             title="Authorization failures by reason",
             says="Per minute by who decided and why "
             "(`victor_security_failed_authorizations_total`).",
+            width=6,
+            height=7,
             queries=(
                 Query(
                     expr="60 * "
@@ -42,37 +46,21 @@ SECURITY = Row(
             alerts=("FailedAuthorizationSpike",),
         ),
         Panel(
-            id=42,
-            title="Authorizations granted",
-            says="Share of the decisions of 5 minutes, in the process with the lowest "
-            "(`victor_security_authorization_success_rate`). Should stay above 95%.",
-            queries=(
-                Query(
-                    expr=worst("victor_security_authorization_success_rate", by="source"),
-                    legend="{{source}}",
-                ),
-            ),
-            unit="percentunit",
-            base="red",
-            steps=((0.95, "green"),),
-            most=1,
-            empty="no decisions",
-            alerts=("LowAuthorizationSuccessRate",),
-        ),
-        Panel(
             id=43,
             title="Vulnerabilities found",
             says="In the chosen time by severity "
             "(`victor_security_vulnerabilities_found_total`). Each scan counts anew what is still "
             "there.",
+            width=6,
             kind=Kind.BARS,
+            height=7,
             queries=(
                 Query(
                     expr=grown("victor_security_vulnerabilities_found_total", by="severity"),
                     legend="{{severity}}",
                 ),
             ),
-            unit="short",
+            unit="locale",
             base="green",
             steps=((1, "red"),),
             decimals=0,
@@ -81,27 +69,39 @@ SECURITY = Row(
         ),
         Panel(
             id=44,
-            title="Security tests passed",
-            says="In the last complete check, of the process with the lowest share "
-            "(`victor_security_test_pass_rate`). Critical below 90%; absent before a first check.",
-            kind=Kind.STAT,
-            queries=(Query(expr=worst("victor_security_test_pass_rate"), legend="passed"),),
+            title="Security tests passed, authorizations granted",
+            says="Tests of the last complete check, critical below 90% "
+            "(`victor_security_test_pass_rate`); decisions of 5 minutes, a warning below 95% "
+            "(`victor_security_authorization_success_rate`). Of the process with the lowest share.",
+            kind=Kind.BARS,
+            width=6,
+            height=4,
+            queries=(
+                Query(expr=worst("victor_security_test_pass_rate"), legend="tests"),
+                Query(
+                    expr=worst("victor_security_authorization_success_rate", by="source"),
+                    legend="{{source}}",
+                ),
+            ),
             unit="percentunit",
             base="red",
-            steps=((0.9, "green"),),
+            steps=((0.9, "yellow"), (0.95, "green")),
             most=1,
             decimals=0,
-            empty="no check yet",
-            alerts=("SecurityTestFailure",),
+            empty="no check or decision yet",
+            alerts=("LowAuthorizationSuccessRate", "SecurityTestFailure"),
         ),
         Panel(
             id=45,
             title="Security scan p95",
             says="Of 6 hours, because scans are few (`victor_security_scan_duration_seconds`). "
             "Should stay below 60 s.",
+            kind=Kind.STAT,
+            width=6,
+            height=3,
             queries=(
                 Query(
-                    expr=quantile(
+                    expr=rare_quantile(
                         0.95, "victor_security_scan_duration_seconds", by="scanner", over="6h"
                     ),
                     legend="{{scanner}}",

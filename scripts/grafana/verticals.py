@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scripts.grafana.alerts import fires
 from scripts.grafana.model import Dashboard, Kind, Panel, Query, Row
 from scripts.grafana.promql import (
     ENDED,
@@ -29,7 +30,7 @@ def _counted(number: int, title: str, says: str, width: int, *counters: tuple[st
         width=width,
         height=6,
         queries=tuple(Query(expr=grown(counter), legend=name) for name, counter in counters),
-        unit="short",
+        unit="locale",
         base="blue",
         decimals=0,
         empty="not used yet",
@@ -46,7 +47,7 @@ def _split(number: int, title: str, says: str, counter: str, by: str, *, width: 
         width=width,
         height=6,
         queries=(Query(expr=f"{grown(counter, by=by)} > 0", legend=f"{{{{{by}}}}}"),),
-        unit="short",
+        unit="locale",
         base="blue",
         decimals=0,
         empty="not used yet",
@@ -70,7 +71,7 @@ def _share(
         title=title,
         says=f"{says} (`{gauge}`): the lowest of the processes, since shares have no sum. "
         f"Red below {good:.0%}.",
-        kind=Kind.STAT,
+        kind=Kind.BARS if by else Kind.STAT,
         width=width,
         height=6,
         queries=(Query(expr=worst(gauge, by=by), legend=f"{{{{{by}}}}}" if by else "lowest"),),
@@ -110,7 +111,7 @@ def _slow(
 
 
 _USAGE = Row(
-    title="Usage",
+    title="Who uses which vertical, and with what success?",
     panels=(
         Panel(
             id=1,
@@ -133,7 +134,7 @@ _USAGE = Row(
                     legend="{{vertical}}: {{tool}}",
                 ),
             ),
-            unit="short",
+            unit="locale",
             base="blue",
             decimals=0,
             empty="no tool calls",
@@ -190,7 +191,7 @@ _USAGE = Row(
                     legend="{{feature}}",
                 ),
             ),
-            unit="short",
+            unit="locale",
             base="blue",
             decimals=0,
             empty="none used",
@@ -208,7 +209,7 @@ _USAGE = Row(
                     legend="{{interface}}",
                 ),
             ),
-            unit="short",
+            unit="locale",
             base="blue",
             decimals=0,
             empty="no process yet",
@@ -217,7 +218,7 @@ _USAGE = Row(
 )
 
 _CODING = Row(
-    title="Coding",
+    title="Coding: reviews, tests, refactorings",
     panels=(
         _counted(
             10,
@@ -245,10 +246,11 @@ _CODING = Row(
             good=0.9,
         ),
     ),
+    collapsed=True,
 )
 
 _RAG = Row(
-    title="RAG",
+    title="RAG: documents, searches",
     panels=(
         _split(
             20,
@@ -292,10 +294,11 @@ _RAG = Row(
             alerts=("RagIndexGrowing",),
         ),
     ),
+    collapsed=True,
 )
 
 _DEVOPS = Row(
-    title="DevOps",
+    title="DevOps: deployments, containers, CI",
     panels=(
         _split(
             30,
@@ -338,10 +341,11 @@ _DEVOPS = Row(
             "status",
         ),
     ),
+    collapsed=True,
 )
 
 _DATA = Row(
-    title="Data analysis",
+    title="Data analysis: queries, visualizations",
     panels=(
         _counted(
             40,
@@ -376,10 +380,11 @@ _DATA = Row(
             unit="bytes",
         ),
     ),
+    collapsed=True,
 )
 
 _RESEARCH = Row(
-    title="Research",
+    title="Research: searches, citations",
     panels=(
         _counted(
             50,
@@ -407,10 +412,11 @@ _RESEARCH = Row(
             rare_quantile(0.95, "victor_research_synthesis_duration_seconds"),
         ),
     ),
+    collapsed=True,
 )
 
 _AGENTS = Row(
-    title="Agents",
+    title="Agents: plans, memories, skills",
     panels=(
         _share(
             60,
@@ -459,6 +465,35 @@ _AGENTS = Row(
             ("loops", "victor_self_improvement_loops_total"),
         ),
     ),
+    collapsed=True,
+)
+
+_PACKAGES = (
+    ("Coding: files", "victor_coding_files_analyzed_total"),
+    ("RAG: searches", "victor_rag_retrieval_latency_seconds_count"),
+    ("DevOps: deployments", "victor_devops_deployments_total"),
+    ("Data analysis: queries", "victor_dataanalysis_queries_total"),
+    ("Research: searches", "victor_research_searches_total"),
+)
+
+_NOW = Row(
+    title="What is Victor used for, and is anything wrong with it?",
+    panels=(
+        fires(7, _USAGE, _CODING, _RAG, _DEVOPS, _DATA, _RESEARCH, _AGENTS),
+        Panel(
+            id=8,
+            title="Packages at work: open their rows below",
+            says="What each package did in the chosen time. 0 is installed and not used; a package "
+            "that is not installed is absent, and its row has nothing to show.",
+            kind=Kind.STAT,
+            width=12,
+            queries=tuple(Query(expr=grown(counter), legend=name) for name, counter in _PACKAGES),
+            unit="locale",
+            base="blue",
+            decimals=0,
+            empty="no package installed",
+        ),
+    ),
 )
 
 VERTICALS = Dashboard(
@@ -468,5 +503,5 @@ VERTICALS = Dashboard(
     refresh="1m",
     since="now-6h",
     variables=("job", "instance", "vertical"),
-    rows=(_USAGE, _CODING, _RAG, _DEVOPS, _DATA, _RESEARCH, _AGENTS),
+    rows=(_NOW, _USAGE, _CODING, _RAG, _DEVOPS, _DATA, _RESEARCH, _AGENTS),
 )

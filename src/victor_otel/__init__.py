@@ -1,9 +1,8 @@
 """OpenTelemetry instrumentation for Victor.
 
-Installing the package is enough: Victor loads it as a plugin, and what it does is
-recorded. Where the numbers go is up to the environment::
+Installing the package is enough: Victor loads it as a plugin, and its work is recorded.
+Environment variables say where the metrics go::
 
-    pip install "victor-otel[instruments]"
     VICTOR_PROMETHEUS_ENABLED=true victor chat      # http://127.0.0.1:9091/metrics
     OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 victor serve
 
@@ -22,11 +21,11 @@ server, which loads no plugins, call `start()` first::
 
     victor_otel.start()
 
-What only the application knows is told by `victor_otel.record`, metrics of its own are
-declared with `victor_otel.custom`, and `victor_otel.guide` holds the integration points
-of Victor's monitoring guide.
+`victor_otel.record` records what only the application knows, `victor_otel.custom` declares
+the application's own metrics, and `victor_otel.guide` has the integration points of Victor's
+monitoring guide.
 
-`victor otel doctor` says what is on, what is missing and what to do about it.
+`victor otel doctor` says what is missing, why, and what mends it.
 """
 
 from __future__ import annotations
@@ -47,18 +46,18 @@ def start(meter_provider: MeterProvider | None = None) -> None:
     """Switches the instrumentation on and opens the pipeline, in one call.
 
     Without `meter_provider` the global one is used if the application has set it, else
-    the environment decides. Does nothing when on already. Never raises.
+    the environment decides. Does nothing if it is already on. Never raises.
     """
-    from victor_otel import instrumentation
+    from victor_otel.runtime import RUNTIME
 
-    instrumentation.activate(meter_provider).open()
+    RUNTIME.activate(meter_provider).open()
 
 
 def stop() -> None:
-    """Takes the instrumentation off again: every class of Victor's is as it was before."""
-    from victor_otel import instrumentation
+    """Switches the instrumentation off and restores every class of Victor."""
+    from victor_otel.runtime import RUNTIME
 
-    instrumentation.deactivate()
+    RUNTIME.deactivate()
 
 
 def __getattr__(name: str) -> Any:

@@ -5,52 +5,95 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import subprocess
+import os
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
-app = typer.Typer(
-    name="otel",
-    help="Metrics of this Victor: what is on, a demonstration, and what to deploy.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+HELP = "OpenTelemetry metrics of Victor: check, demonstrate, watch and deploy them."
 
-_STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
+app = typer.Typer(name="otel", help=HELP, no_args_is_help=True)
+
+
+class _Unopened(TyperGroup):
+    """Makes its commands and options when somebody looks at them.
+
+    Victor makes all that it has at each start, even for `--version`.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        del self.commands, self.params
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in {"commands", "params"}:
+            raise AttributeError(name)
+        opened = get_group(app)
+        self.commands, self.params = opened.commands, opened.params
+        return getattr(self, name)
+
+
+subcommand = typer.Typer(name="otel", help=HELP, no_args_is_help=True, cls=_Unopened)
+"""The same as part of `victor`."""
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from victor_otel.version import __version__
+        from victor_otel.victor.supported import installed
+
+        found = installed("victor-ai")
+        victor = f"victor-ai {found}" if found else "no victor-ai"
+        typer.echo(f"victor-otel {__version__}, {victor}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the versions of victor-otel and of Victor, and exit.",
+        ),
+    ] = False,
+) -> None:
+    """What precedes a command."""
 
 
 @app.command()
 def doctor(
+    *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help="Import all of Victor that is measured, and list its functions."
+        ),
+    ] = False,
 ) -> None:
-    """Say what is on, what is missing and what to do about it. Exit 1 on a problem."""
+    """Say what is missing, why, and what mends it; then what is on. Exit 1 on a problem."""
     from victor_otel.doctor import examine
 
-    report = examine()
+    report = examine(thorough=verbose)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
     else:
         from rich.console import Console
-        from rich.markup import escape
+
+        from victor_otel.diagnosis import Diagnosis
 
         console = Console(highlight=False)
-        for name, version in report.versions.items():
-            console.print(f"[dim]{name:36}[/] {version or 'not installed'}")
-        for hook, state in report.hooks.items():
-            style = {"bound": "green", "waiting": "dim", "missing": "red"}[state]
-            console.print(f"[{style}]{state:8}[/] {escape(hook)}", soft_wrap=True)
-        for finding in report.findings:
-            style = _STYLES[finding.status]
-            console.print(
-                f"[{style}]{finding.status:8}[/] [bold]{finding.check}[/]: "
-                f"{escape(finding.detail)}",
-                soft_wrap=True,
-            )
-            if finding.advice:
-                console.print(f"         {escape(finding.advice)}", soft_wrap=True)
+        # Nothing is cut off: what is longer than the terminal is a command, to be copied whole.
+        console.print(Diagnosis(report=report, verbose=verbose), soft_wrap=True)
     raise typer.Exit(0 if report.healthy else 1)
 
 
@@ -58,10 +101,10 @@ def doctor(
 def demo(
     *,
     once: Annotated[
-        bool, typer.Option("--once", help="Print the table when the session is over, and exit.")
+        bool, typer.Option("--once", help="Print the table at the end of the session, and exit.")
     ] = False,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of /metrics; 0 picks one.")
+        int, typer.Option(min=0, max=65535, help="Port of /metrics; 0 picks a free one.")
     ] = 9091,
     otlp: Annotated[
         str, typer.Option(metavar="URL", help="Push to this OTLP/HTTP endpoint instead.")
@@ -74,41 +117,94 @@ def demo(
         typer.Option("--repeat", help="Play sessions until Ctrl-C, for dashboards and alerts."),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print numbers and independent count as JSON.")
+        bool, typer.Option("--json", help="Print metrics and the independent count as JSON.")
     ] = False,
 ) -> None:
-    """Run a real Victor session on a scripted model and watch its numbers. No key, no network."""
+    """Run a real Victor session on a scripted model and watch its metrics. No key, no network."""
     if importlib.util.find_spec("victor") is None:
-        extra = '"victor-otel[instruments]"'
-        _fail(
-            "demo",
-            f"victor-ai is not installed: pip install {extra}, "
-            f"or uvx --from {extra} victor-otel demo",
-        )
+        from victor_otel.victor.supported import INSTALL
+
+        _fail("demo", f"victor-ai is not installed: {INSTALL}")
     if otlp and not otlp.startswith(("http://", "https://")):
         _fail("demo", f"--otlp wants a URL such as http://localhost:4318, not {otlp!r}")
     if repeat and (once or as_json):
         _fail("demo", "--repeat never ends: leave out --once and --json")
-    # A process of its own: Victor settles its state folder while it is imported.
+    # Anew in the same process: Victor settles its state folder while it is imported. A child would
+    # outlive whoever ends only its parent.
     options = [f"--port={port}", f"--otlp={otlp}", f"--agents={agents}"]
     options += ["--once"] * once + ["--repeat"] * repeat + ["--json"] * as_json
-    with subprocess.Popen([sys.executable, "-m", "victor_otel.demo", *options]) as child:
-        while child.poll() is None:
-            # Ctrl-C reaches the child as well; killed now, it would leave its sandbox behind.
-            with contextlib.suppress(KeyboardInterrupt):
-                child.wait()
-    raise typer.Exit(child.returncode)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "victor_otel.demo", *options])  # noqa: S606
+
+
+@app.command()
+def top(
+    urls: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[URL]...", help="URLs of /metrics, host:port, or ports; default 9091."
+        ),
+    ] = None,
+    *,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two updates.")] = 2.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Read the pages once, print all, and exit.")
+    ] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Plain table without tabs, for any terminal.")
+    ] = False,
+    serve: Annotated[
+        int,
+        typer.Option(
+            metavar="PORT", min=0, max=65535, help="Serve the view to a browser on this port."
+        ),
+    ] = 0,
+    cacert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CA certificate of the pages.")
+    ] = None,
+    user: Annotated[str, typer.Option(metavar="NAME", help="User name for the pages.")] = "",
+    password_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with the password of --user.")
+    ] = None,
+) -> None:
+    """Show live metrics of running processes, in tabs if Textual is installed."""
+    from victor_otel.signals.settings import PROMETHEUS_PORT, Settings, metrics_url
+    from victor_otel.top import plain as shown
+    from victor_otel.top.scrape import Scraper, address
+
+    settings = Settings.from_environment()
+    served = "prometheus" in settings.exporters
+    port = (served and settings.prometheus_port) or int(PROMETHEUS_PORT.default)
+    pages = [address(each) for each in urls or [metrics_url("127.0.0.1", port)]]
+    scraper = Scraper(certificates=cacert, user=user, password_file=password_file)
+    if serve:
+        options = {"cacert": cacert, "user": user, "password-file": password_file}
+        given = [f"--{name}={value}" for name, value in options.items() if value]
+        _in_browser(serve, ["top", *pages, f"--interval={interval}", *given])
+    # Textual's own server reads the program by a pipe, and says so.
+    if once or not (sys.stdout.isatty() or "TEXTUAL_DRIVER" in os.environ):
+        raise typer.Exit(0 if shown.once(scraper, pages) else 1)
+    if plain or importlib.util.find_spec("textual") is None:
+        with contextlib.suppress(KeyboardInterrupt):
+            shown.follow(scraper, pages, interval)
+        return
+    from victor_otel.top.app import Top
+
+    Top(scraper, pages, interval).run()
 
 
 @app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; it is created.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder to write to; it is created.")
+    ],
     *,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite or remove files that were changed there.")
     ] = False,
     runbooks: Annotated[
-        str, typer.Option(metavar="URL", help="Where your copies of the runbooks are.")
+        str, typer.Option(metavar="URL", help="Address of your copies of the runbooks.")
     ] = "",
 ) -> None:
     """Write dashboards, rules, runbooks, Collector, Docker and Kubernetes files of this version."""
@@ -130,7 +226,18 @@ def export(
     )
 
 
-def _fail(command: str, message: str) -> None:
+def _in_browser(port: int, arguments: list[str]) -> NoReturn:
+    """Serves a command of ours to browsers of this machine, until Ctrl-C."""
+    try:
+        from textual_serve.server import Server
+    except ImportError:
+        _fail("top", "for --serve: pip install textual textual-serve")
+    command = shlex.join([sys.executable, "-m", "victor_otel.cli", *arguments])
+    Server(command, host="127.0.0.1", port=port, title="victor otel top").serve()
+    raise typer.Exit(0)
+
+
+def _fail(command: str, message: str) -> NoReturn:
     typer.echo(f"victor-otel {command}: {message}", err=True)
     raise typer.Exit(2)
 
@@ -138,3 +245,7 @@ def _fail(command: str, message: str) -> None:
 def main() -> None:
     """The `victor-otel` command."""
     app(prog_name="victor-otel")
+
+
+if __name__ == "__main__":
+    main()

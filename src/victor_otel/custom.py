@@ -1,4 +1,4 @@
-"""Metrics of the application's own, beside Victor's.
+"""The application's own metrics, beside Victor's.
 
     from victor_otel import custom
 
@@ -7,9 +7,9 @@
     )
     reviews.add(outcome="accepted")
 
-They are exported on every route that Victor's numbers take, as `acme_reviews_total` here,
-and their labels are as bounded. Without an instrumentation recording does nothing: Victor
-switches it on with its first work, and `victor_otel.start()` before that.
+They are exported on the same routes as Victor's metrics, this one as `acme_reviews_total`, and
+their labels are bounded in the same way. While the instrumentation is off, nothing is recorded:
+Victor switches it on with its first work, `victor_otel.start()` earlier.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from victor_otel.intake import DECLARED, REGISTERED, take
-from victor_otel.spec import Kind, Label, Metric
+from victor_otel.model import metric as kinds
+from victor_otel.model.metric import Label, Metric
 
 __all__ = ["Counter", "Gauge", "Histogram", "counter", "gauge", "histogram"]
 
 Labels = Sequence[str] | Mapping[str, Sequence[str]]
-"""Names; or names with the values that are allowed, none for any (the first 100 are kept)."""
+"""Names, or names with their allowed values. Without these the first 100 values are kept."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([._][a-z0-9]+)*")
 _LABEL = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -76,7 +77,7 @@ def counter(name: str, meaning: str, *, unit: str = "", labels: Labels = ()) -> 
     Raises:
         ValueError: for a declaration that no route would export as it stands; says why.
     """
-    return Counter(_declare(Kind.COUNTER, name, meaning, unit, labels))
+    return Counter(_declare(kinds.Counter, name, meaning, unit, labels))
 
 
 def histogram(
@@ -86,16 +87,16 @@ def histogram(
     bounds = tuple(float(bound) for bound in buckets)
     if not bounds or list(bounds) != sorted(set(bounds)) or not all(map(math.isfinite, bounds)):
         raise ValueError(f"{name}: buckets must be finite and rise")
-    return Histogram(_declare(Kind.HISTOGRAM, name, meaning, unit, labels, buckets=bounds))
+    return Histogram(_declare(kinds.Histogram, name, meaning, unit, labels, buckets=bounds))
 
 
 def gauge(name: str, meaning: str, *, unit: str = "", labels: Labels = ()) -> Gauge:
     """Declares a gauge; it has no series before its first value. Else as `counter`."""
-    return Gauge(_declare(Kind.GAUGE, name, meaning, unit, labels))
+    return Gauge(_declare(kinds.Gauge, name, meaning, unit, labels))
 
 
 def _declare(
-    kind: Kind,
+    kind: type[Metric],
     name: str,
     meaning: str,
     unit: str,
@@ -113,14 +114,14 @@ def _declare(
         raise ValueError(f"{name}: the unit must be one of {', '.join(map(repr, _UNITS))}")
     if isinstance(labels, str) or len(set(labels)) < len(labels):
         raise ValueError(f"{name}: labels must be a list of different names")
-    made = tuple(_label(name, one, _allowed(name, labels, one)) for one in labels)
-    metric = Metric(
-        name=name,
-        kind=kind,
+    values = labels if isinstance(labels, Mapping) else dict.fromkeys(labels, ())
+    made = tuple(_label(name, label, allowed) for label, allowed in values.items())
+    metric = kind(
+        name,
+        meaning,
         unit=unit,
-        meaning=meaning,
         labels=made,
-        siblings=tuple(label for label in made if label.closed) if kind is Kind.COUNTER else (),
+        siblings=tuple(label for label in made if label.closed) if kind is kinds.Counter else (),
         buckets=buckets,
     )
     with _lock:
@@ -132,18 +133,12 @@ def _declare(
     return known
 
 
-def _allowed(metric: str, labels: Labels, name: str) -> tuple[str, ...]:
-    if not isinstance(labels, Mapping):
-        return ()
-    values = labels[name]
+def _label(metric: str, name: str, values: Sequence[str]) -> Label:
     if isinstance(values, str):
         raise ValueError(  # noqa: TRY004
             f"{metric}: the values of {name!r} must be a list, such as ({values!r},)"
         )
-    return tuple(values)
-
-
-def _label(metric: str, name: str, allowed: tuple[str, ...]) -> Label:
+    allowed = tuple(values)
     if not _LABEL.fullmatch(name) or name in _RESERVED:
         raise ValueError(f"{metric}: {name!r} is no label name here, or is Prometheus's own")
     if len(set(allowed)) < len(allowed) or not all(allowed):

@@ -1,31 +1,54 @@
 """What is on, what is missing, and what to do about it.
 
 Every check is on its own: it must work where Victor, the SDK or the settings are broken.
-Nothing is started: no pipeline, no endpoint.
+Nothing is started: no pipeline, no endpoint. Victor is read, not imported, unless all is asked for.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import socket
+import ssl
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from victor_otel import drift
-from victor_otel.health import installed
-from victor_otel.settings import LIFETIME, OTEL_TEMPORALITY, Settings, metrics_url
-from victor_otel.spec import Extra
-from victor_otel.supported import BELOW, RANGE, TESTED
+from victor_otel.model.rows import Extra
+from victor_otel.signals import causes, webconfig
+from victor_otel.signals.cautions import cautions
+from victor_otel.signals.settings import (
+    MAX_PORT,
+    OTEL_DISABLED,
+    PROMETHEUS_ENABLED,
+    PROMETHEUS_PORT,
+    PROMETHEUS_WEB_CONFIG,
+    Settings,
+    metrics_url,
+    shown_url,
+)
 from victor_otel.version import __version__
+from victor_otel.victor import catalog, drift, ourselves, source
+from victor_otel.victor.supported import (
+    INSTALL,
+    RANGE,
+    TESTED,
+    installed,
+    is_supported,
+    is_untested,
+)
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
+_ORDER = (PROBLEM, WARNING, OK)
 
 _PACKAGES = (
     "victor-ai",
@@ -38,22 +61,32 @@ _PACKAGES = (
     "wrapt",
 )
 _TIMEOUT = 2.0
-_NEXT = "Upgrade victor-otel, or report it with this output."
+_PATIENCE = 30.0
+"""Seconds for one try of an exporter, whose own timeout is 10 unless a setting says more."""
+_SOURCE = "git+https://github.com/victor-otel/victor-otel"
+_UPGRADE = f"pip install --upgrade {_SOURCE}"
+_REPORT = f"{_UPGRADE}  # else report it, with `victor otel doctor --json`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The result of one check; `advice` says what to do when `status` is not ok."""
+    """The result of one check: what is so, why, and the command that mends it."""
 
     check: str
     status: str
     detail: str
-    advice: str = ""
+    why: str = ""
+    command: str = ""
+
+
+_ok = functools.partial(Finding, status=OK)
+_warning = functools.partial(Finding, status=WARNING)
+_problem = functools.partial(Finding, status=PROBLEM)
 
 
 @dataclass(kw_only=True)
 class Report:
-    """Everything found. Healthy means that no check is a problem."""
+    """Everything found, the worst first. Healthy means that no check is a problem."""
 
     versions: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
     hooks: dict[str, str] = field(default_factory=dict[str, str])
@@ -67,178 +100,184 @@ class Report:
         return {"healthy": self.healthy, **asdict(self)}
 
 
-def examine() -> Report:
-    """Runs all checks. Never raises."""
+def examine(*, thorough: bool = False) -> Report:
+    """Runs all checks. Never raises.
+
+    `thorough` imports all of Victor that is measured, and tells what can really be wrapped.
+    """
     report = Report()
-    for check in (_versions, _switched_on, _hooks, _classes, _provider, _exporters):
+    checks = {
+        "versions": _versions,
+        "plugin": _plugin,
+        "hooks": functools.partial(_hooks, thorough=thorough),
+        "classes": functools.partial(_classes, thorough=thorough),
+        "meter provider": _provider,
+        "exporters": _exporters,
+    }
+    for name, check in checks.items():
         try:
             report.findings.extend(check(report))
         except Exception as error:
-            name = check.__name__.strip("_").replace("_", " ")
             report.findings.append(
-                Finding(
+                _problem(
                     check=name,
-                    status=PROBLEM,
-                    detail=f"{type(error).__name__}: {error}",
-                    advice="This environment is broken in a way that no check expects; "
-                    "reinstall victor-otel and its dependencies.",
+                    detail=_said(error),
+                    why="this environment is broken in a way that no check expects",
+                    command=f"pip install --force-reinstall {_SOURCE}",
                 )
             )
+    report.findings.sort(key=lambda finding: _ORDER.index(finding.status))
     return report
 
 
 def _versions(report: Report) -> Iterator[Finding]:
     report.versions = {"victor-otel": __version__} | {name: installed(name) for name in _PACKAGES}
+    finding = functools.partial(Finding, check="versions")
     for name in _PACKAGES[1:]:
         if report.versions[name] is None:
-            yield Finding(
-                check="versions",
+            yield finding(
                 status=PROBLEM,
                 detail=f"{name} is not installed",
-                advice="pip install --upgrade victor-otel",
+                why="victor-otel needs it",
+                command=f"pip install {name}",
             )
     victor = report.versions["victor-ai"]
     if victor is None:
-        yield Finding(
-            check="versions",
+        yield finding(
             status=PROBLEM,
             detail="victor-ai is not installed in this environment",
-            advice='pip install "victor-otel[instruments]"',
+            why="there is nothing to measure",
+            command=INSTALL,
         )
-    elif not _supported(victor):
-        yield Finding(
-            check="versions",
+    elif not is_supported(victor):
+        yield finding(
             status=WARNING,
             detail=f"victor-ai {victor} is outside the supported range {RANGE}",
-            advice=f'pip install "victor-ai{RANGE}"; what still fits is recorded meanwhile',
+            why="what still fits is recorded, the rest is absent",
+            command=f'pip install "victor-ai{RANGE}"',
         )
-    elif _untested(victor):
-        yield Finding(
-            check="versions",
+    elif is_untested(victor):
+        yield finding(
             status=WARNING,
             detail=f"victor-ai {victor} is newer than the last tested release {TESTED[-1]}",
-            advice="pip install --upgrade victor-otel; what still fits is recorded meanwhile",
+            why="what still fits is recorded, the rest is absent",
+            command=_UPGRADE,
         )
     else:
-        yield Finding(
-            check="versions",
-            status=OK,
-            detail=f"victor-ai {victor} is supported ({RANGE})",
-        )
+        yield finding(status=OK, detail=f"victor-ai {victor} is supported ({RANGE})")
 
 
-def _supported(version: str) -> bool:
-    from victor_otel.catalog import release
-
-    return release(TESTED[0]) <= release(version) < release(BELOW)
-
-
-def _untested(version: str) -> bool:
-    from victor_otel.catalog import release
-
-    return release(version) > release(TESTED[-1])
-
-
-def _switched_on(_report: Report) -> Iterator[Finding]:
+def _plugin(_report: Report) -> Iterator[Finding]:
     found = importlib.metadata.entry_points(group="victor.plugins", name="otel")
     if any(entry.value == "victor_otel.plugin:plugin" for entry in found):
-        yield Finding(check="plugin", status=OK, detail="Victor loads victor-otel as a plugin")
+        yield _ok(check="plugin", detail="Victor loads victor-otel as a plugin")
     else:
-        yield Finding(
+        yield _problem(
             check="plugin",
-            status=PROBLEM,
-            detail="the entry point that Victor loads plugins by is missing",
-            advice="pip install --force-reinstall --no-deps victor-otel",
+            detail="Victor does not load victor-otel as a plugin",
+            why="the entry point that Victor loads plugins by is missing",
+            command=f"pip install --force-reinstall --no-deps {_SOURCE}",
         )
 
 
-def _hooks(report: Report) -> Iterator[Finding]:
+def _written(report: Report) -> dict[str, str]:
+    """The hooks as Victor's source says, and those know that are bound already."""
     from victor_otel import instrumentation
+    from victor_otel.runtime import RUNTIME
 
-    on = instrumentation.activate()
+    hooks = catalog.targets(report.versions.get("victor-ai"))
+    targets = sorted({*hooks, instrumentation.BRIDGE})
+    states = {target: source.state(target) for target in targets}
+    lacking = (target for target, extra in _needs().items() if not _is_installed(extra))
+    states |= {target: source.WAITING for target in lacking if target in states}
+    on = RUNTIME.instrumentation
+    live = ourselves.states(on.health) if on is not None else {}
+    return states | {hook: state for hook, state in live.items() if state != "waiting"}
+
+
+def _tried(report: Report) -> dict[str, str]:
+    """The hooks, once all that is measured is imported."""
+    from victor_otel.runtime import RUNTIME
+
+    on = RUNTIME.activate()
     if report.versions.get("victor-ai") is not None:
         for target in on.health.hooks:
             _import(target.partition(":")[0])
         on.retry()
-    report.hooks = on.health.states()
+    return ourselves.states(on.health)
+
+
+def _hooks(report: Report, *, thorough: bool) -> Iterator[Finding]:
+    report.hooks = _tried(report) if thorough else _written(report)
     states = list(report.hooks.values())
     missing = [hook for hook, state in report.hooks.items() if state == "missing"]
-    waiting = states.count("waiting")
-    detail = f"{states.count('bound')} bound, {waiting} waiting, {len(missing)} missing"
+    counts = {state: states.count(state) for state in ("bound", source.FOUND) if state in states}
+    counts |= {state: states.count(state) for state in ("waiting", "missing")}
+    detail = ", ".join(f"{count} {state}" for state, count in counts.items())
     if missing:
-        yield Finding(
+        yield _problem(
             check="hooks",
-            status=PROBLEM,
             detail=f"{detail}: {', '.join(missing)}",
-            advice="This Victor lacks functions that are measured; their numbers are absent. "
-            f"{_NEXT}",
+            why="this Victor lacks functions that are measured; their numbers are absent",
+            command=_REPORT,
         )
     else:
-        advice = "Waiting hooks bind when Victor imports their modules." if waiting else ""
-        yield Finding(check="hooks", status=OK, detail=detail, advice=advice)
-    yield from _extras(report)
-
-
-def _extras(report: Report) -> Iterator[Finding]:
-    """What waits because Victor was installed without the extra that brings its module."""
-    from victor_otel import catalog
-
-    lacking: dict[Extra, set[str]] = {}
-    for hook in catalog.HOOKS:
-        if hook.needs and report.hooks.get(hook.target) == "waiting":
-            lacking.setdefault(hook.needs, set()).add(hook.target)
+        yield _ok(check="hooks", detail=detail)
+    lacking: dict[Extra, list[str]] = {}
+    for target, extra in _needs().items():
+        if report.hooks.get(target) == "waiting" and not _is_installed(extra):
+            lacking.setdefault(extra, []).append(target)
     for extra, targets in lacking.items():
-        if importlib.util.find_spec(extra.module) is None:
-            yield Finding(
-                check="extras",
-                status=OK,
-                detail=f"{len(targets)} waiting: {', '.join(sorted(targets))} "
-                f"(needs the extra victor-ai[{extra.name}])",
-                advice=f'pip install "victor-ai[{extra.name}]" if you use it',
-            )
+        yield _ok(
+            check="extras",
+            detail=f"{len(targets)} waiting: {', '.join(sorted(targets))} "
+            f"(needs the extra victor-ai[{extra.name}])",
+            why="Victor was installed without it; nobody needs it who does not use it",
+            command=f'pip install "victor-ai[{extra.name}]"',
+        )
 
 
-def _classes(report: Report) -> Iterator[Finding]:
+def _needs() -> dict[str, Extra]:
+    targets = map(catalog.target_of, catalog.WRAPPED)
+    return {target.path: target.needs for target in targets if target.needs is not None}
+
+
+def _is_installed(extra: Extra) -> bool:
+    return importlib.util.find_spec(extra.module) is not None
+
+
+def _classes(report: Report, *, thorough: bool) -> Iterator[Finding]:
     """Whether the classes and enumerations that are known by their paths are as they were."""
     if report.versions.get("victor-ai") is None:
         return
-    for module in drift.MODULES:
+    for module in drift.MODULES if thorough else ():
         _import(module)
-    states = list(drift.look())
+    states = list(drift.look() if thorough else source.look())
+    finding = functools.partial(Finding, check="classes", command=_REPORT)
     moved = [state.path for state in states if state.moved]
-    changed = [state for state in states if state.undeclared or state.lost]
     if moved:
-        yield Finding(
-            check="classes",
+        yield finding(
             status=PROBLEM,
             detail=f"not where they were: {', '.join(moved)}",
-            advice="This Victor moved, renamed or removed classes that victor-otel recognises by "
-            "their paths; what hangs on them, such as the status of a call, is recorded wrongly. "
-            f"{_NEXT}",
+            why="this Victor moved, renamed or removed classes that victor-otel recognises by "
+            "their paths; what hangs on them, such as the status of a call, is recorded wrongly",
         )
-    for state in changed:
-        yield from _members(state)
-    if not moved and not changed:
+    for state in states:
+        if state.lost:
+            yield finding(
+                status=PROBLEM,
+                detail=f"{state.path} has lost: {', '.join(state.lost)}",
+                why="victor-otel compares with it; what should match is recorded wrongly",
+            )
+        if state.undeclared:
+            yield finding(
+                status=WARNING,
+                detail=f"{state.path} has new members: {', '.join(state.undeclared)}",
+                why="victor-otel does not know them: they are recorded as `other`, or not at all",
+            )
+    if not any(state.moved or state.lost or state.undeclared for state in states):
         known = f"{len(states)} classes and enumerations are as they were"
-        yield Finding(check="classes", status=OK, detail=known)
-
-
-def _members(state: drift.State) -> Iterator[Finding]:
-    if state.lost:
-        yield Finding(
-            check="classes",
-            status=PROBLEM,
-            detail=f"{state.path} has lost: {', '.join(state.lost)}",
-            advice=f"victor-otel compares with it; what should match is recorded wrongly. {_NEXT}",
-        )
-    if state.undeclared:
-        yield Finding(
-            check="classes",
-            status=WARNING,
-            detail=f"{state.path} has new members: {', '.join(state.undeclared)}",
-            advice="victor-otel does not know them: they are recorded as `other`, or not at all. "
-            f"{_NEXT}",
-        )
+        yield _ok(check="classes", detail=known)
 
 
 def _import(module: str) -> None:
@@ -253,143 +292,170 @@ def _import(module: str) -> None:
 def _provider(_report: Report) -> Iterator[Finding]:
     from opentelemetry.metrics import get_meter_provider
 
+    from victor_otel.signals.recorder import is_placeholder
+
     provider = get_meter_provider()
-    if type(provider).__name__ != "_ProxyMeterProvider":
+    if not is_placeholder(provider):
         owner = f"{type(provider).__module__}.{type(provider).__qualname__}, set globally"
-        yield Finding(check="meter provider", status=OK, detail=f"the application's: {owner}")
+        yield _ok(check="meter provider", detail=f"the application's: {owner}")
         return
     settings = Settings.from_environment()
     if settings.exporters and not settings.config_file:
         detail = "victor-otel builds its own, private one at the first real work"
     else:
         detail = "nobody's yet; recording starts when an application sets one"
-    yield Finding(check="meter provider", status=OK, detail=detail)
+    yield _ok(check="meter provider", detail=detail)
 
 
 def _exporters(_report: Report) -> Iterator[Finding]:
     settings = Settings.from_environment()
     for problem in settings.problems:
-        yield Finding(check="settings", status=PROBLEM, detail=problem)
-    if not settings.exporters:
-        yield Finding(
+        yield _problem(
+            check="settings",
+            detail=f"{problem.name} is not understood and is ignored",
+            why=f"it is to be {problem.instead}",
+            command=f"unset {problem.name}",
+        )
+    if settings.disabled:
+        yield _warning(
             check="exporters",
-            status=WARNING,
+            detail=f"{OTEL_DISABLED.name} switches OpenTelemetry off: nothing is recorded",
+            why="that is right only if nobody wants numbers of this process",
+            command=f"unset {OTEL_DISABLED.name}",
+        )
+    elif not settings.exporters:
+        yield _warning(
+            check="exporters",
             detail="none is asked for by the environment",
-            advice="Set VICTOR_PROMETHEUS_ENABLED=true to serve /metrics, or "
-            "OTEL_EXPORTER_OTLP_ENDPOINT to push, unless your application owns the SDK.",
+            why="nothing is served or pushed, unless your application owns the SDK",
+            command=f"export {PROMETHEUS_ENABLED.name}=true",
         )
     if "prometheus" in settings.exporters:
-        yield _prometheus(settings)
+        yield from _prometheus(settings)
     if "otlp" in settings.exporters:
         yield _otlp(settings)
-    yield from _lifetime(settings)
-
-
-def _prometheus(settings: Settings) -> Finding:
-    host, port = settings.prometheus_host, settings.prometheus_port
-    url = metrics_url(_reachable(host), port)
-    if port == 0:
-        return Finding(
-            check="prometheus", status=OK, detail="each process serves a free port and logs it"
+    for caution in cautions(settings, settings.lifetime):
+        yield Finding(
+            check=caution.about,
+            status=PROBLEM if caution.lost else WARNING,
+            detail=caution.detail,
+            why=caution.why,
+            command=caution.command,
         )
-    answer = _get(url)
-    if answer is not None and "victor_otel_build_info" in answer:
-        return Finding(check="prometheus", status=OK, detail=f"a Victor process serves {url}")
+
+
+def _prometheus(settings: Settings) -> Iterator[Finding]:
+    web = None
+    if settings.web_config:
+        try:
+            web = webconfig.load(Path(settings.web_config))
+        except webconfig.WebConfigError as error:
+            yield _problem(
+                check="prometheus",
+                detail=f"{PROMETHEUS_WEB_CONFIG.name}: {error}",
+                why="until it is right /metrics is not served, and not openly instead",
+                command=f"unset {PROMETHEUS_WEB_CONFIG.name}  # or correct the file",
+            )
+            return
+    yield _served(settings, web.certificate if web is not None else None)
+    if web is not None:
+        kinds = [
+            "TLS" if web.tls is not None else "",
+            "client certificates" if web.demands_certificates else "",
+            f"passwords of {len(web.users)} users" if web.users else "",
+        ]
+        detail = f"{', '.join(filter(None, kinds))}, by {PROMETHEUS_WEB_CONFIG.name}"
+        yield _ok(check="access", detail=detail)
+
+
+def _served(settings: Settings, certificate: Path | None) -> Finding:
+    finding = functools.partial(Finding, check="prometheus")
+    host, port = settings.prometheus_host, settings.prometheus_port
+    url = metrics_url(_reachable(host), port, "https" if certificate else "http")
+    if port == 0:
+        return finding(status=OK, detail="each process serves a free port and logs it")
+    if _is_victor(url, certificate):
+        return finding(status=OK, detail=f"a Victor process serves {url}")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, port), family=family):
             pass
-    except OSError as error:
-        return Finding(
-            check="prometheus",
+    except (OSError, ValueError) as error:
+        return finding(
             status=PROBLEM,
-            detail=f"{host}:{port} cannot be served: {error.strerror or error}",
-            advice="Another program has the port, or the address is not this machine's: set "
-            "VICTOR_PROMETHEUS_PORT or VICTOR_PROMETHEUS_HOST.",
+            detail=f"{shown_url(host)}:{port} cannot be served: {_said(error)}",
+            why="another program has the port, or the address is not this machine's",
+            command=f"export {PROMETHEUS_PORT.name}={port + 1 if port < MAX_PORT else port - 1}",
         )
-    return Finding(
-        check="prometheus",
-        status=OK,
-        detail=f"{url} is free; it is served as soon as Victor works",
-    )
+    return finding(status=OK, detail=f"{url} is free; it is served as soon as Victor works")
+
+
+def _said(error: object) -> str:
+    """What the system says of an error, else its class: its text may hold what a setting does."""
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _reachable(host: str) -> str:
     return "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104
 
 
-def _get(url: str) -> str | None:
+def _is_victor(url: str, certificate: Path | None) -> bool:
+    """Whether a Victor process answers there: by its certificate, page, or wish for a password."""
     try:
+        if certificate is not None:
+            there = urlsplit(url)
+            address = (there.hostname or "", there.port or 0)
+            shown = ssl.get_server_certificate(address, timeout=_TIMEOUT)
+            return shown.strip() in certificate.read_text(encoding="utf-8")
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:  # noqa: S310
-            return response.read().decode("utf-8", "replace")
+            return b"victor_otel_build_info" in response.read()
+    except urllib.error.HTTPError as error:
+        return webconfig.REALM in error.headers.get("WWW-Authenticate", "")
     except (OSError, ValueError, HTTPException):
-        return None
+        return False
 
 
 def _otlp(settings: Settings) -> Finding:
-    if settings.otlp_protocol == "grpc":
-        url, probe = settings.otlp_endpoint or "http://localhost:4317", _connect
-    else:
-        url, probe = settings.otlp_metrics_url, _post
-    problem = probe(url)
-    if problem is None:
-        return Finding(check="otlp", status=OK, detail=f"{url} answers ({settings.otlp_protocol})")
-    return Finding(
-        check="otlp",
-        status=PROBLEM,
-        detail=f"{url}: {problem}",
-        advice="Is the Collector running, and is the protocol right? Port 4318 speaks "
-        "http/protobuf, 4317 grpc (OTEL_EXPORTER_OTLP_PROTOCOL).",
-    )
+    """Sends an export without data, as a process of Victor sends its own: it changes nothing."""
+    from victor_otel.signals import pipeline
 
-
-def _connect(url: str) -> str | None:
-    parts = urlsplit(url if "//" in url else f"//{url}")
+    url = shown_url(settings.otlp_url)
+    finding = functools.partial(Finding, check="otlp")
+    # What gRPC's core writes to stderr says less than the finding does.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 4317), _TIMEOUT):
-            return None
-    except (OSError, ValueError) as error:
-        return getattr(error, "strerror", None) or str(error)
-
-
-def _post(url: str) -> str | None:
-    """Sends an export without metrics: every OTLP receiver accepts it, and it changes nothing."""
-    request = urllib.request.Request(  # noqa: S310
-        url, data=b"", headers={"Content-Type": "application/x-protobuf"}, method="POST"
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT):  # noqa: S310
-            return None
-    except urllib.error.HTTPError as error:
-        # Unauthorized: our probe carries no credentials, the exporter may.
-        return None if error.code in {401, 403} else f"answers {error.code} {error.reason}"
-    except (OSError, ValueError, HTTPException) as error:
-        return str(getattr(error, "reason", error))
-
-
-def _lifetime(settings: Settings) -> Iterator[Finding]:
-    if settings.lifetime == "long":
-        return
-    name = f"{LIFETIME.name}={settings.lifetime}"
-    if settings.temporality == "cumulative":
-        yield Finding(
-            check="lifetime",
-            status=WARNING,
-            detail=f"{name} with {OTEL_TEMPORALITY.name}=cumulative",
-            advice="Cumulative series of short processes lose every first value to rate(); "
-            f"unset {OTEL_TEMPORALITY.name} and push to an accumulating Collector.",
-        )
-    elif "/api/v1/otlp" in settings.otlp_endpoint:
-        yield Finding(
-            check="lifetime",
+        exporter = pipeline.exporter("otlp", settings, settings.lifetime)
+    except Exception as error:
+        return finding(
             status=PROBLEM,
-            detail=f"{name} pushes deltas straight to Prometheus, which stores none of them",
-            advice="Push short-lived runs to the Collector (collector/config.yaml).",
+            detail=f"the exporter to {url} cannot be made: {_said(error)}",
+            why="one of the variables OTEL_EXPORTER_OTLP_... has a value that it does not accept",
+            command="env | grep OTEL_EXPORTER_OTLP_",
         )
-    elif settings.exporters == ("prometheus",):
-        yield Finding(
-            check="lifetime",
-            status=WARNING if settings.lifetime == "auto" else PROBLEM,
-            detail=f"{name}, and no push is set up: a short-lived process serves no /metrics",
-            advice="Set OTEL_EXPORTER_OTLP_ENDPOINT to your Collector.",
-        )
+    tries = causes.watch(exporter)
+    sending = threading.Thread(target=_send_nothing, args=(exporter, tries), daemon=True)
+    sending.start()
+    answered = tries.ended.wait(_PATIENCE)
+    exporter.shutdown()  # which ends what it would try again
+    if answered and tries.cause is None:
+        return finding(status=OK, detail=f"{url} answers ({settings.otlp_protocol})")
+    cause = tries.cause or causes.TIMED_OUT
+    return finding(
+        status=PROBLEM,
+        detail=f"could not deliver to {url}: {cause.what}",
+        why=cause.why,
+        command=cause.command,
+    )
+
+
+def _send_nothing(exporter: Any, tries: causes.Tries) -> None:
+    from opentelemetry.sdk.metrics.export import MetricsData
+
+    from victor_otel.signals.delivery import quiet
+
+    try:
+        with quiet():
+            exporter.export(MetricsData(resource_metrics=[]))
+    except Exception as error:
+        tries.end(causes.of_error(error))
+    tries.ended.set()

@@ -1,4 +1,4 @@
-"""Writes what stands in `collector/` to where people deploy it from.
+"""Writes the files of `collector/` into a folder from which people deploy them.
 
 The wheel carries the folder as it was tested with this version. A record of what was written,
 kept beside it, tells on the next export what its owner changed since.

@@ -10,13 +10,14 @@
     orchestrator.get_middleware_chain().add(MetricsMiddleware(collector))
     checker.add_check(CallableHealthCheck("metrics", collector.health_check, critical=False))
 
-None of them is needed: the wrappers count everything. What each adds:
+They are optional, because the wrappers count everything. Each adds something:
 
-- the handlers: how many events of each family the bus delivered (`victor_bus_events_total`).
-  No tool call, agent or error is counted from an event, for its call is counted already;
+- the handlers: the number of events of each family that the bus delivered
+  (`victor_bus_events_total`). Tool calls, agents and errors are not counted from events,
+  because their calls are already counted;
 - the middleware: tool calls that an application runs through a middleware chain of its own.
   Calls that go through Victor's tool pipeline are counted there, and not here;
-- the health check: whether the numbers can be trusted, among Victor's own checks.
+- the health check: whether the metrics are complete, as one of Victor's own checks.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from victor_otel import failsafe, instrumentation
-from victor_otel.areas import events, tools
+from victor_otel.engine import failsafe
+from victor_otel.engine.nesting import CURRENT
 from victor_otel.intake import DECLARED, REGISTERED, take
-from victor_otel.scope import CURRENT, describe, innermost
-from victor_otel.shared import TOOL_CALL, error_type, record_error
-from victor_otel.spec import is_timeout
+from victor_otel.model.operation import Operation, innermost
+from victor_otel.runtime import RUNTIME
+from victor_otel.victor import ourselves
+from victor_otel.victor.areas import events
+from victor_otel.victor.context import describe
+from victor_otel.victor.operations import TOOL_CALL, ToolCall
+from victor_otel.victor.outcomes import error_type, is_timeout
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -42,38 +47,38 @@ if TYPE_CHECKING:
 
 
 class MetricsCollector:
-    """The guide's collector: a door to the instrumentation like `victor_otel.start()`.
+    """The guide's collector. Creating it switches the instrumentation on, as `start()` does.
 
-    A program that makes one has all of Victor's metrics; two of them are the same.
+    A program that creates one has all of Victor's metrics; a second one changes nothing.
     """
 
     def __init__(self, meter_provider: MeterProvider | None = None) -> None:
-        instrumentation.activate(meter_provider).open()
+        RUNTIME.activate(meter_provider).open()
 
     async def handle_tool_event(self, _event: Any) -> None:
-        """For `bus.subscribe("tool.*", ...)`: counts the event, not the call it tells of."""
+        """For `bus.subscribe("tool.*", ...)`: counts the event, not the call that it reports."""
         take("guide.handle_tool_event", events.BUS_EVENTS, family="tool")
 
     async def handle_agent_event(self, _event: Any) -> None:
-        """For `bus.subscribe("agent.*", ...)`: messages between agents, by number."""
+        """For `bus.subscribe("agent.*", ...)`: counts messages between agents."""
         take("guide.handle_agent_event", events.BUS_EVENTS, family="agent")
 
     async def handle_error_event(self, _event: Any) -> None:
-        """For `bus.subscribe("error.*", ...)`: counts the event, not the error it tells of."""
+        """For `bus.subscribe("error.*", ...)`: counts the event, not the error that it reports."""
         take("guide.handle_error_event", events.BUS_EVENTS, family="error")
 
     @staticmethod
     def register_metric(metric: Collector) -> None:
         """Shows a metric of prometheus_client on our `/metrics`, now or as soon as it is served.
 
-        Where no `/metrics` of ours is served it shows nowhere, and it does not travel by OTLP:
-        `victor_otel.custom` declares metrics that do.
+        It appears only on a `/metrics` that victor-otel serves, and is not exported through OTLP:
+        declare such metrics with `victor_otel.custom`.
 
         Raises:
             TypeError: for what is no prometheus_client collector.
             ValueError: for a name that begins with `victor_` or is taken.
         """
-        from victor_otel import pipeline
+        from victor_otel.signals import pipeline
 
         if not callable(getattr(metric, "collect", None)):
             raise TypeError(
@@ -86,7 +91,7 @@ class MetricsCollector:
         declared = {name.removesuffix("_total") for name in DECLARED}
         if taken := names & (declared | {"target_info"}):
             raise ValueError(f"{', '.join(sorted(taken))}: is on /metrics already")
-        on = instrumentation.current()
+        on = RUNTIME.instrumentation
         pipeline.host(metric, on.pipeline if on is not None else None)
         REGISTERED.update(names)
 
@@ -94,16 +99,16 @@ class MetricsCollector:
         """For Victor's `CallableHealthCheck("metrics", collector.health_check)`.
 
         Unhealthy when the instrumentation is off; degraded when numbers are missing or do not
-        arrive. Make the check not critical: Victor itself works without its numbers.
+        arrive. Do not make the check critical: Victor itself works without its metrics.
         """
         from victor.core.health import ComponentHealth, HealthStatus
 
-        health = instrumentation.HEALTH
-        on = instrumentation.current()
-        states = list(health.states().values())
+        health = RUNTIME.health
+        on = RUNTIME.instrumentation
+        states = list(ourselves.states(health).values())
         trouble = {
             "hooks_missing": states.count("missing"),
-            "classes_differ": int(sum(value for value, _ in health.read_drift())),
+            "classes_differ": int(sum(value for value, _ in ourselves.read_drift(health))),
             "errors": sum(health.errors.values()),
             "exports_dropped": health.exports_dropped,
             "endpoint_refused": int(health.endpoint_up is False),
@@ -121,16 +126,26 @@ class MetricsCollector:
     @staticmethod
     def tool_ended(tool: str, seconds: float, success: bool, error: BaseException | None) -> None:
         """Counts a tool call that only a middleware saw."""
-        on = instrumentation.current()
+        on = RUNTIME.instrumentation
         if on is None:
             return
         try:
             status = _status(success, error)
-            context = describe(CURRENT.get(), None, "")
-            tools.record_execution(on.record, tool, status, context, seconds)
-            if status in {"failure", "timeout"}:
-                kind = error_type(error) if error is not None else "tool_execution"
-                record_error(on.record, "tool", kind)
+            failed = status in {"failure", "timeout"}
+            around = CURRENT.get()
+            call = Operation(TOOL_CALL, around, 1, None, perf_counter())
+            call.context = describe(None, call.interface)
+            kind = "tool_execution" if error is None else error_type(error)
+            call.facts = ToolCall(
+                tool,
+                ran=True,
+                status=status,
+                seconds=seconds,
+                judged=failed or success,
+                succeeded=status == "success",
+                error_type=kind if failed else "",
+            )
+            on.engine.followers(TOOL_CALL).publish(call)
         except Exception as ours:
             failsafe.caught(on.health, "guide.MetricsMiddleware", ours)
 
@@ -177,12 +192,16 @@ class MetricsMiddleware:
         success: bool,
     ) -> None:
         """Counts the call; None leaves its result as it is."""
-        stack = _started.get(())
-        begun = [i for i, (name, _) in enumerate(stack) if name == tool_name]
-        if begun and innermost(CURRENT.get(), TOOL_CALL) is None:
-            _started.set(stack[: begun[-1]])
-            seconds = perf_counter() - stack[begun[-1]][1]
-            self._collector.tool_ended(tool_name, seconds, success, sys.exc_info()[1])
+        raised = sys.exc_info()[1]
+        try:
+            stack = _started.get(())
+            begun = [i for i, (name, _) in enumerate(stack) if name == tool_name]
+            if begun and innermost(CURRENT.get(), TOOL_CALL) is None:
+                _started.set(stack[: begun[-1]])
+                seconds = perf_counter() - stack[begun[-1]][1]
+                self._collector.tool_ended(tool_name, seconds, success, raised)
+        except Exception as ours:
+            failsafe.caught(RUNTIME.health, "guide.MetricsMiddleware", ours)
 
     def get_priority(self) -> MiddlewarePriority:
         """Nearest to the tool: what other middlewares take is not the tool's time."""

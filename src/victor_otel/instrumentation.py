@@ -1,98 +1,103 @@
-"""The composition root: areas become instruments, hooks become wrappers.
-
-One `Instrumentation` is on at a time, whichever door switched it on.
-"""
+"""The composition root: rows become wrappers, and operations become metrics."""
 
 from __future__ import annotations
 
-import atexit
 import functools
-import inspect
-import os
-import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from victor_otel import asgi, catalog, failsafe, scope, wrapping
-from victor_otel.calls import BoundObserver, Engine, Probe
-from victor_otel.health import Health, victor_version
-from victor_otel.patching import Patcher
-from victor_otel.spec import Area, Hook, Kind, Metric, Scope
+from victor_otel.engine import asgi, failsafe, nesting, wrapping
+from victor_otel.engine.health import Health
+from victor_otel.engine.patching import Patcher
+from victor_otel.engine.plan import Engine, Plan
+from victor_otel.model.metric import Kind, Metric
+from victor_otel.model.operation import Operation, OperationType
+from victor_otel.model.rows import Area
+from victor_otel.victor import catalog
+from victor_otel.victor.context import describe
+from victor_otel.victor.outcomes import ending
+from victor_otel.victor.supported import victor_version
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
-    from victor_otel.pipeline import Pipeline
+    from victor_otel.signals.pipeline import Pipeline
+    from victor_otel.signals.recorder import Recorder
 
 BRIDGE = "victor.core.async_utils:run_sync_in_thread"
 """How Victor calls what is asynchronous from what is not, inside of a running event loop."""
 
-_lock = threading.RLock()
-_current: Instrumentation | None = None
-_private: Pipeline | None = None
-_finalizer: Any = None
-"""What multiprocessing runs at the end of a child, which is this process."""
-HEALTH = Health()
-"""What befell us in this process, whichever instrumentation was on."""
-
 
 class Instrumentation:
-    """All wrappers, states and health of one activation."""
+    """All wrappers and states of one activation.
 
-    def __init__(self, meter_provider: MeterProvider | None = None) -> None:
-        self.health = HEALTH
+    `connect` gives the pipeline, for a provider of the application's or for none, when the
+    first operation or value wants one.
+    """
+
+    def __init__(
+        self,
+        health: Health,
+        connect: Callable[[MeterProvider | None], Pipeline],
+        provider: MeterProvider | None = None,
+    ) -> None:
+        self.health = health
         self.health.hooks.clear()
         self.pipeline: Pipeline | None = None
-        self._provider = meter_provider
+        self._connect = connect
+        self._provider = provider
+        self._lock = threading.RLock()
         self._states: dict[str, Any] = {}
         self._broken = False
+        self._targets = catalog.targets(victor_version())
         self._patcher = Patcher(self.health, self._on_bound)
         self.engine = Engine(
             health=self.health,
             record=self.record,
+            describe=describe,
+            ending=ending,
             open_pipeline=self.open,
             flush=self.flush,
-            **self._new_observers(),
         )
-        self.bind()
+        self._bind()
+        self._observe()
 
-    def _new_observers(self) -> Any:
-        """Fresh states, and the observers bound to them, as `Engine.renew` takes them."""
-        self._states = {
-            area.name: self.health if area.state is Health else area.state()
-            for area in catalog.AREAS
-            if area.state is not None
-        }
-        observers: dict[Hook, BoundObserver] = {}
-        followers: dict[Scope, list[tuple[str, BoundObserver]]] = {}
-        for area in catalog.AREAS:
-            for hook in area.hooks:
-                if hook.observe is not None:
-                    observers[hook] = self._bound(area, hook.observe)
-            for follow in area.follows:
-                followers.setdefault(follow.scope, []).append(
-                    (f"{area.name}.{follow.observe.__name__}", self._bound(area, follow.observe))
-                )
-        return {"observers": observers, "followers": followers}
-
-    def bind(self) -> None:
+    def _bind(self) -> None:
         """Wraps what is imported already and waits for the rest. Imports nothing of Victor."""
-        for target, hooks in hooks_by_target(victor_version()).items():
-            plain = [hook for hook in hooks if not hook.asgi]
-            probe = Probe(target, plain, self.engine)
-            served = [hook for hook in hooks if hook.asgi]
-            install = asgi.installer(Probe(target, served, self.engine)) if served else None
+        for path, rows in self._targets.items():
+            plain = [row for row in rows if not catalog.target_of(row).asgi]
+            served = [row for row in rows if catalog.target_of(row).asgi]
+            plan = Plan(path, plain, self.engine, leaves_state=catalog.leave_state(plain))
+            install = None
+            if served:
+                attribute = catalog.target_of(served[0]).asgi
+                install = asgi.installer(Plan(path, served, self.engine), attribute)
             self._patcher.patch(
-                target,
-                functools.partial(_wrap, probe=probe, install=install),
-                overrides=any(hook.overrides for hook in hooks),
+                path,
+                functools.partial(wrapping.wrap, plan=plan, then=install),
+                overrides=any(catalog.target_of(row).overrides for row in rows),
             )
         self._patcher.patch_function(
-            ThreadPoolExecutor, "submit", functools.partial(_wrap_carrying, carry=scope.carry)
+            ThreadPoolExecutor, "submit", functools.partial(_wrap_carrying, carry=nesting.carry)
         )
-        self._patcher.patch(BRIDGE, functools.partial(_wrap_carrying, carry=scope.carry_coroutine))
+        self._patcher.patch(
+            BRIDGE, functools.partial(_wrap_carrying, carry=nesting.carry_coroutine)
+        )
+
+    def _observe(self) -> None:
+        """Fresh states of the areas, and their observers bound to them."""
+        self._states = {}
+        self.engine.follow(
+            catalog.TELLS,
+            (
+                (kind, f"{area.name}.{row.observe.__name__}", self._bound(area, row.observe))
+                for area, kind, row in catalog.OBSERVED
+            ),
+            (row.type for row in catalog.FEEDS),
+            catalog.IN_FLIGHT,
+        )
 
     def retry(self) -> None:
         """Wraps what Victor had half imported when it switched us on."""
@@ -101,7 +106,7 @@ class Instrumentation:
     def record(
         self, metric: Metric, value: float = 1, total: float = 1, /, **labels: object
     ) -> None:
-        """The `Record` of observers: opens the pipeline with the first value."""
+        """The `Record` of observers and doors: opens the pipeline with the first value."""
         pipeline = self.pipeline
         if pipeline is None:
             self.open()
@@ -111,7 +116,7 @@ class Instrumentation:
 
     def use(self, provider: MeterProvider) -> None:
         """An application brings its provider while we are on already, by Victor's plugin."""
-        with _lock:
+        with self._lock:
             if self.pipeline is None:
                 self._provider = provider
             elif self.pipeline.owner == "nobody":
@@ -128,14 +133,43 @@ class Instrumentation:
         """Starts the pipeline, once."""
         if self.pipeline is not None or self._broken:
             return
-        with _lock:
+        with self._lock:
             if self.pipeline is not None:
                 return
             try:
-                self._open()
+                self.retry()
+                self.pipeline = self._connect(self._provider)
+                self._feed(self.pipeline.recorder)
             except Exception as error:
                 self._broken = True
                 failsafe.caught(self.health, "pipeline", error)
+
+    def _feed(self, recorder: Recorder) -> None:
+        """Connects operations, readings and declarations with a recorder."""
+        from victor_otel.signals.recording import Recording
+
+        def metrics(kind: OperationType[object]) -> Callable[[Operation], None]:
+            return Recording(kind, [row for row in catalog.FEEDS if row.type is kind], recorder)
+
+        self.engine.connect(metrics, recorder.is_unheard)
+        read: dict[Metric, Any] = {
+            reading.metric: functools.partial(reading.read, *self._state_of(area))
+            for area in catalog.AREAS
+            for reading in area.readings
+        }
+        for flying in catalog.IN_FLIGHT.values():
+            read[flying] = functools.partial(self.engine.read_in_flight, flying)
+        for metric, reader in read.items():
+            feeders = frozenset(path for path, fed in self._feeding.items() if metric in fed)
+            recorder.observe(metric, functools.partial(self._read, reader, feeders))
+        recorder.declare([one for one in catalog.METRICS if one not in read], self._fed())
+
+    def _read(self, read: Any, feeders: frozenset[str]) -> Any:
+        """Asks a reading, unless it rests on functions of which none is wrapped."""
+        return read() if not feeders or feeders.intersection(self._bound_targets()) else ()
+
+    def _bound_targets(self) -> Iterator[str]:
+        return (target for target, state in list(self.health.hooks.items()) if state == "bound")
 
     def _on_bound(self) -> None:
         """Counters that a function can move from now on exist from now on."""
@@ -146,50 +180,17 @@ class Instrumentation:
         except Exception as error:
             failsafe.caught(self.health, "pipeline", error)
 
-    def _open(self) -> None:
-        global _private
-        from victor_otel import pipeline
-
-        self.retry()
-        connected = _private if self._provider is None else None
-        if connected is None:
-            connected = pipeline.connect(self.health, self._provider)
-        if connected.owner == "victor-otel":
-            _private = connected
-        self.pipeline = connected
-        recorder = connected.recorder
-        read: dict[Metric, Any] = {
-            reading.metric: functools.partial(reading.read, *self._state_of(area))
-            for area in catalog.AREAS
-            for reading in area.readings
-        }
-        entered = [hook.scope for hook in catalog.HOOKS if hook.scope is not None]
-        for flying in {one.in_flight for one in entered if one.in_flight is not None}:
-            read[flying] = functools.partial(self.engine.read_in_flight, flying)
-        for metric, reader in read.items():
-            feeders = frozenset(hook.target for hook in catalog.HOOKS if metric in hook.feeds)
-            recorder.observe(metric, functools.partial(self._read, reader, feeders))
-        recorder.declare([one for one in catalog.METRICS if one not in read], self._fed())
-        recorder.on_live = _run_first_at_exit
-        _run_first_at_exit()
-
-    def _read(self, read: Any, feeders: frozenset[str]) -> Any:
-        """Asks a reading, unless it rests on functions of which none is wrapped."""
-        return read() if not feeders or feeders.intersection(self._bound_targets()) else ()
-
-    def _bound_targets(self) -> set[str]:
-        return {target for target, state in list(self.health.hooks.items()) if state == "bound"}
+    @functools.cached_property
+    def _feeding(self) -> dict[str, set[Metric]]:
+        """The metrics that each function can move; asked whenever one is bound, so kept."""
+        return {path: catalog.fed_by(rows) for path, rows in self._targets.items()}
 
     def _fed(self) -> Iterable[Metric]:
-        """The metrics that a bound hook can move."""
-        bound = self._bound_targets()
-        hooks = [hook for hook in catalog.HOOKS if hook.target in bound]
-        scopes = {hook.scope for hook in hooks}
-        follows = [follow for area in catalog.AREAS for follow in area.follows]
+        """The counters that a bound function can move."""
         return dict.fromkeys(
             metric
-            for feeder in (*hooks, *(follow for follow in follows if follow.scope in scopes))
-            for metric in feeder.feeds
+            for target in self._bound_targets()
+            for metric in self._feeding.get(target, ())
             if metric.kind is Kind.COUNTER
         )
 
@@ -210,120 +211,29 @@ class Instrumentation:
 
     def undo(self) -> None:
         """Puts everything back; wrappers that others still hold fall silent."""
-        self.engine.enabled = False
+        self.engine.disable()
         self._patcher.undo()
         if self.pipeline is not None:
             self.pipeline.recorder.silence()
 
     def restart(self) -> None:
         """In a forked child: states, windows and totals of the parent are not ours."""
+        self._lock = threading.RLock()
         self.pipeline = None
-        self.engine.renew(**self._new_observers())
+        self.engine.renew()
+        self._observe()
 
     def _state_of(self, area: Area) -> tuple[Any, ...]:
-        return (self._states[area.name],) if area.state is not None else ()
+        """The area's state, if it has one: made when it is first needed."""
+        if area.state is None:
+            return ()
+        if area.name not in self._states:
+            self._states[area.name] = self.health if area.state is Health else area.state()
+        return (self._states[area.name],)
 
-    def _bound(self, area: Area, observe: Any) -> BoundObserver:
+    def _bound(self, area: Area, observe: Any) -> Any:
         return functools.partial(observe, *self._state_of(area))
 
 
-def hooks_by_target(version: str | None) -> Mapping[str, list[Hook]]:
-    """The hooks for a version of Victor; those of one function share one wrapper."""
-    grouped: dict[str, list[Hook]] = {}
-    for hook in catalog.HOOKS:
-        if catalog.applies(hook, version):
-            grouped.setdefault(hook.target, []).append(hook)
-    return grouped
-
-
-def _wrap(original: Any, owner: Any, name: str, *, probe: Probe, install: Any) -> Any:
-    return wrapping.wrap(original, probe, owner, name, then=install)
-
-
-def _wrap_carrying(original: Any, owner: Any, name: str, *, carry: Any) -> Any:
-    return wrapping.Wrapper(original, carry, owner, name)
-
-
-def activate(meter_provider: MeterProvider | None = None) -> Instrumentation:
-    """Switches on, once: a second call returns what is on already."""
-    global _current
-    with _lock:
-        if _current is None:
-            _current = Instrumentation(meter_provider)
-        elif meter_provider is not None:
-            _current.use(meter_provider)
-        return _current
-
-
-def deactivate() -> None:
-    """Switches off; harmless when off already."""
-    global _current
-    with _lock:
-        if _current is not None:
-            _current.undo()
-            _current = None
-
-
-def current() -> Instrumentation | None:
-    """What is switched on now."""
-    return _current
-
-
-def note_activation() -> None:
-    """Remembers the moment if Victor is switching us on from inside a running creation.
-
-    The first `Agent.create` of a process may itself load the plugins: its call was not
-    wrapped when it began, so its initialization counts from now on.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        code = frame.f_code
-        if code.co_qualname == "AgentFactory.create" and code.co_filename.endswith(
-            "agent_factory.py"
-        ):
-            from time import perf_counter
-
-            scope.ACTIVATED.set(perf_counter())
-            return
-        frame = frame.f_back
-
-
-def _run_first_at_exit() -> None:
-    """Last registered, first run: sessions end before a provider shuts down."""
-    global _finalizer
-    from victor_otel.pipeline import is_multiprocessing_child
-
-    atexit.unregister(_at_exit)
-    atexit.register(_at_exit)
-    if _finalizer is not None:
-        _finalizer.cancel()
-    if is_multiprocessing_child():  # most of them end without atexit
-        from multiprocessing.util import Finalize
-
-        _finalizer = Finalize(None, _at_exit, exitpriority=100)
-
-
-def _at_exit() -> None:
-    atexit.unregister(_at_exit)
-    if _current is not None:
-        _current.close()
-    if _private is not None:
-        _private.flush()
-
-
-def _after_fork() -> None:
-    global _lock, _private
-    _lock = threading.RLock()
-    failsafe.forget()
-    HEALTH.restart()
-    if (pipeline := sys.modules.get("victor_otel.pipeline")) is not None:
-        pipeline.after_fork()
-    if _private is not None:
-        _private.abandon()
-        _private = None
-    if _current is not None:
-        _current.restart()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _wrap_carrying(original: Any, _owner: Any, *, carry: Any) -> Any:
+    return wrapping.dressed(carry(original), original)

@@ -7,8 +7,9 @@ from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
-from victor_otel import failsafe, instrumentation
-from victor_otel.supported import RANGE
+from victor_otel.engine import failsafe
+from victor_otel.runtime import RUNTIME
+from victor_otel.victor.supported import RANGE
 
 
 class VictorInstrumentor(BaseInstrumentor):
@@ -24,9 +25,11 @@ class VictorInstrumentor(BaseInstrumentor):
     def _instrument(self, **kwargs: Any) -> None:
         # Anything but ImportError would keep all remaining instrumentors from starting.
         try:
-            instrumentation.activate(kwargs.get("meter_provider"))
-        except Exception:
-            failsafe.logger.warning("victor-otel could not be switched on.", exc_info=True)
+            RUNTIME.activate(kwargs.get("meter_provider"))
+        except Exception as error:
+            failsafe.logger.warning(
+                "victor-otel could not be switched on.\n%s", failsafe.shown(error)
+            )
 
     def _uninstrument(self, **_kwargs: Any) -> None:
-        instrumentation.deactivate()
+        RUNTIME.deactivate()

@@ -7,11 +7,13 @@ in `victor_otel_errors_total`, logged once and dropped.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
-from victor_otel import failsafe, instrumentation, settings
-from victor_otel.spec import MAX_LENGTH, Kind, Metric
+from victor_otel.engine import failsafe
+from victor_otel.model.metric import MAX_LENGTH, Kind, Metric
+from victor_otel.runtime import RUNTIME
+from victor_otel.signals import settings
+from victor_otel.signals.instruments import LARGEST
 
 DECLARED: dict[str, Metric] = {}
 """Metrics of the application's own, by the name that Prometheus sees."""
@@ -30,8 +32,11 @@ def take(
     Raises:
         ValueError: when it cannot be true, under `VICTOR_OTEL_STRICT`.
     """
-    wrong = _wrong_value(metric, value, total) or _wrong_labels(metric, labels)
-    on = instrumentation.current()
+    try:
+        wrong = _wrong_value(metric, value, total) or _wrong_labels(metric, labels)
+    except Exception as error:  # an object that cannot even be looked at
+        wrong = f"what is given raises {type(error).__name__}"
+    on = RUNTIME.instrumentation
     if wrong:
         _refuse(where, wrong)
     elif on is not None and total != 0:
@@ -48,7 +53,7 @@ def take(
 
 def _wrong_value(metric: Metric, value: float, total: float | None) -> str | None:
     for number in (value, 0 if total is None else total):
-        if not isinstance(number, (int, float)) or not math.isfinite(number):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(number, (int, float)) or not -LARGEST <= number <= LARGEST:  # pyright: ignore[reportUnnecessaryIsInstance]
             return "a value must be a finite number"
     if total is not None and not 0 <= value <= total:
         return f"{value:g} of {total:g} is no share from 0 to 1"
@@ -76,7 +81,7 @@ def _wrong_labels(metric: Metric, labels: Mapping[str, str]) -> str | None:
 def _refuse(where: str, wrong: str) -> None:
     if failsafe.STRICT or settings.is_strict():
         raise ValueError(f"{where}: {wrong}")
-    if instrumentation.HEALTH.add_error(where) == 1:
+    if RUNTIME.health.add_error(where) == 1:
         failsafe.logger.warning(
             "victor-otel: %s: %s. The value is dropped; further ones are only counted "
             "(victor_otel_errors_total). %s=true raises instead.",

@@ -12,6 +12,18 @@ from typing import Any
 logger = logging.getLogger("victor_otel")
 
 
+class _Command:
+    """The Typer application of `victor otel`, imported when Victor's command line looks at it.
+
+    A script that has plugins loaded needs neither the command nor Typer.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        from victor_otel.cli import subcommand
+
+        return getattr(subcommand, name)
+
+
 class OtelPlugin:
     """Satisfies Victor's runtime-checkable `VictorPlugin` protocol; raises nothing."""
 
@@ -22,13 +34,11 @@ class OtelPlugin:
     def register(self, context: Any) -> None:
         """Called once or more by Victor's bootstrap."""
         try:
-            from victor_otel import instrumentation
+            from victor_otel.runtime import RUNTIME, note_activation
 
-            instrumentation.note_activation()
-            instrumentation.activate()
-            from victor_otel.cli import app
-
-            context.register_command("otel", app)
+            note_activation()
+            RUNTIME.activate()
+            context.register_command("otel", _Command())
         except Exception:
             logger.warning("victor-otel could not be switched on.", exc_info=True)
 
@@ -45,9 +55,9 @@ class OtelPlugin:
 
     def health_check(self) -> dict[str, Any]:
         """Healthy as long as no hook misses its target."""
-        from victor_otel import instrumentation
+        from victor_otel.runtime import RUNTIME
 
-        current = instrumentation.current()
+        current = RUNTIME.instrumentation
         if current is None:
             return {"healthy": False, "reason": "not switched on"}
         missing = [hook for hook, state in current.health.hooks.items() if state == "missing"]

@@ -1,4 +1,4 @@
-"""Numbers that only the application knows.
+"""Values that only the application knows.
 
     from victor_otel import record
 
@@ -7,10 +7,10 @@
     with record.synthesis():
         write_the_summary()
 
-They go where Victor's own numbers go, and mean what docs/metrics.md says. Without an
-instrumentation every function does nothing: Victor switches it on with its first work, and
-`victor_otel.start()` before that. A value that cannot be true is dropped, counted and
-logged once; with `VICTOR_OTEL_STRICT=true` it is a `ValueError` here.
+They are exported on the same routes as Victor's metrics; docs/metrics.md says what they mean.
+While the instrumentation is off, every function does nothing: Victor switches it on with its first
+work, `victor_otel.start()` earlier. A value that cannot be true is dropped, counted and logged
+once; with `VICTOR_OTEL_STRICT=true` it raises `ValueError`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from time import perf_counter
 
-from victor_otel import shared
-from victor_otel.areas import memory, security, skills
 from victor_otel.intake import take
-from victor_otel.verticals import dataanalysis, rag, research
+from victor_otel.victor import shared
+from victor_otel.victor.areas import memory, security, skills
+from victor_otel.victor.verticals import dataanalysis, rag, research
 
 __all__ = [
     "feature",
@@ -37,16 +37,16 @@ __all__ = [
 
 
 def search_accuracy(relevant: int, retrieved: int) -> None:
-    """Says how many of the passages that a search returned were relevant.
+    """Records how many of the passages that a search returned were relevant.
 
-    `victor_rag_search_accuracy` is the sum of the relevant over the sum of the retrieved,
-    over five minutes. A search that returned nothing has no accuracy and changes nothing.
+    `victor_rag_search_accuracy` is the number of relevant passages divided by the number of
+    retrieved ones, over five minutes. A search that returned nothing changes nothing.
     """
     take("record.search_accuracy", rag.SEARCH_ACCURACY, relevant, retrieved)
 
 
 def recall_accuracy(accurate: int, recalled: int, *, memory_type: str) -> None:
-    """Says how many of the memories that were recalled were right.
+    """Records how many of the recalled memories were right.
 
     `victor_memory_recall_accuracy`, by type of memory, over five minutes; outcomes that
     Victor records itself are part of it.
@@ -56,12 +56,12 @@ def recall_accuracy(accurate: int, recalled: int, *, memory_type: str) -> None:
 
 
 def proficiency(skill: str, score: float) -> None:
-    """Says how well a skill is mastered now, from 0 to 1: `victor_proficiency_score`."""
+    """Records the proficiency in a skill, from 0 to 1: `victor_proficiency_score`."""
     take("record.proficiency", skills.PROFICIENCY, score, 1, skill=skill)
 
 
 def security_tests(passed: int, total: int) -> None:
-    """Gives the result of a complete run of security tests.
+    """Records the result of a complete run of security tests.
 
     `victor_security_test_pass_rate` shows the share that passed until the next run.
     """
@@ -74,24 +74,24 @@ def visualization(count: int = 1) -> None:
 
 
 def synthesis_time(seconds: float) -> None:
-    """Gives the time that a synthesis took: `victor_research_synthesis_duration_seconds`.
+    """Records the duration of a synthesis: `victor_research_synthesis_duration_seconds`.
 
-    Not for what Victor synthesises itself, which is measured already.
+    Do not use it for a synthesis by Victor itself, which is already measured.
     """
     take("record.synthesis_time", research.SYNTHESIS_DURATION, seconds)
 
 
 @contextmanager
 def synthesis() -> Generator[None]:
-    """Measures a synthesis that ends without an exception, and gives it to `synthesis_time`."""
+    """Measures a synthesis that ends without an exception, and records its duration."""
     started = perf_counter()
     yield
     synthesis_time(perf_counter() - started)
 
 
 def feature(name: str) -> None:
-    """Counts the use of a feature of the application's: `victor_feature_usage_total`.
+    """Counts a use of a feature of the application: `victor_feature_usage_total`.
 
-    At most 50 names are told apart, Victor's own included; what is more becomes `other`.
+    At most 50 names are kept, including Victor's own; further names become `other`.
     """
     take("record.feature", shared.FEATURES, feature=name)

@@ -1,19 +1,28 @@
-"""An engine of our own whose observers note every finished call."""
+"""An engine of our own whose observers note every finished operation."""
 
 from __future__ import annotations
 
+import copy
 import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from victor_otel import failsafe, wrapping
-from victor_otel.calls import BoundObserver, Engine, Probe
-from victor_otel.health import Health
-from victor_otel.patching import Patcher
-from victor_otel.spec import Call, Hook, Kind, Metric, Scope
+from victor_otel.engine import failsafe, wrapping
+from victor_otel.engine.health import Health
+from victor_otel.engine.patching import Patcher
+from victor_otel.engine.plan import Engine, Plan
+from victor_otel.model.metric import UpDown
+from victor_otel.model.operation import Operation, OperationType
+from victor_otel.model.rows import Begins, Binds, Target, Tells
+from victor_otel.victor.context import describe
+from victor_otel.victor.outcomes import ending
 
 FAKE = "tests:fake"
 
-IN_FLIGHT = Metric(name="test.in_flight", kind=Kind.UPDOWN, meaning="calls under way")
+IN_FLIGHT = UpDown("test.in_flight", "operations under way")
+
+Observe = Callable[[Operation, Any], None]
 
 
 class Facts:
@@ -27,8 +36,12 @@ class Facts:
         self.complete = self.complete or item == "end"
 
 
-def _declared(_call: Call, _record: Any) -> None:
-    """Marks a hook as observed; what runs is the bench's own observer."""
+@dataclass(frozen=True)
+class Hook:
+    """The rows of a wrapped function."""
+
+    target: str
+    rows: Sequence[Begins | Binds | Tells]
 
 
 class Bench:
@@ -36,10 +49,11 @@ class Bench:
 
     def __init__(self) -> None:
         self.health = Health()
-        self.calls: list[Call] = []
+        self.calls: list[Operation] = []
+        """Copies, since a finished operation lets go of what it saw."""
         self.opened = 0
-        self.observers: dict[Hook, BoundObserver] = {}
-        self.followers: dict[Scope, list[tuple[str, BoundObserver]]] = {}
+        self.leaves_state = True
+        """Whether the functions that are wrapped from now on change what later calls count as."""
         self.engine = self.new_engine()
         self.patcher = Patcher(self.health)
 
@@ -47,24 +61,54 @@ class Bench:
         return Engine(
             health=self.health,
             record=lambda *args, **labels: None,
-            observers=self.observers,
-            followers=self.followers,
+            describe=describe,
+            ending=ending,
             open_pipeline=self._open,
             flush=lambda: None,
         )
 
-    def hook(self, observer: BoundObserver | None = None, **options: Any) -> Hook:
-        """A hook whose finished calls are noted, or handed to `observer`."""
-        hook = Hook(**{"target": FAKE, "observe": _declared, **options})
-        self.observers[hook] = observer or (lambda call, _record: self.calls.append(call))
-        return hook
+    def note(self, operation: Operation, _record: Any = None) -> None:
+        self.calls.append(copy.copy(operation))
 
-    def probe(self, *hooks: Hook) -> Probe:
+    def hook(
+        self,
+        observe: Observe | None = None,
+        *,
+        target: str = FAKE,
+        type: OperationType[Any] | None = None,  # noqa: A002
+        stream: Any = None,
+        interface: str = "",
+        opens: bool = False,
+        owns: tuple[str, ...] = (),
+        owner: Any = None,
+        arguments: tuple[str, ...] = (),
+        **begins: Any,
+    ) -> Hook:
+        """A function in which an operation begins; it is noted, or handed to `observe`."""
+        where = Target(target, arguments, stream=stream)
+        type = type or OperationType("fake")  # noqa: A001
+        followers = self.engine.followers(type)
+        followers.in_flight = IN_FLIGHT
+        observe = observe or self.note
+        if all(known != observe for _, known in followers.observers):
+            followers.observers.append((target, observe))
+        rows: list[Any] = [Begins(type, where, **{"at_start": _enclosing, **begins})]
+        if interface or opens or owner or owns:
+            rows.append(Binds(where, interface, opens, owner, owns))
+        return Hook(target, rows)
+
+    @staticmethod
+    def telling(type: OperationType[Any], name: str = "part", **tells: Any) -> Hook:  # noqa: A002
+        """An inner function that tells an operation of a type what it returned."""
+        return Hook(FAKE, [Tells(type, name, Target(FAKE), **tells)])
+
+    def plan(self, *hooks: Hook) -> Plan:
         hooks = hooks or (self.hook(),)
-        return Probe(hooks[0].target, hooks, self.engine)
+        rows = [row for hook in hooks for row in hook.rows]
+        return Plan(hooks[0].target, rows, self.engine, leaves_state=self.leaves_state)
 
     def wrap(self, original: Any, *hooks: Hook, owner: Any = None) -> Any:
-        return wrapping.wrap(original, self.probe(*hooks), owner)
+        return wrapping.wrap(original, owner, plan=self.plan(*hooks))
 
     def stream(self, original: Any, **options: Any) -> Any:
         """`original`, which returns an iterator, wrapped by a hook that says so."""
@@ -74,10 +118,10 @@ class Bench:
         setattr(owner, name, self.wrap(vars(owner)[name], *hooks, owner=owner))
 
     def patch(self, target: str, *hooks: Hook, overrides: bool = False) -> None:
-        probe = Probe(target, hooks or (self.hook(target=target),), self.engine)
+        plan = self.plan(*(hooks or (self.hook(target=target),)))
         self.patcher.patch(
             target,
-            lambda original, owner, name: wrapping.wrap(original, probe, owner, name),
+            lambda original, owner: wrapping.wrap(original, owner, plan=plan),
             overrides=overrides,
         )
 
@@ -105,6 +149,17 @@ class Bench:
 
     def _open(self) -> None:
         self.opened += 1
+
+
+def _enclosing(operation: Operation) -> set[str]:
+    """The names of the types of operations that it begins inside of; these are its facts."""
+    names = set[str]()
+    frame = operation.parent
+    while frame is not None:
+        if frame.active and frame.type is not None:
+            names.add(frame.type.name)
+        frame = frame.parent
+    return names
 
 
 def identities(owner: Any) -> list[tuple[str, int]]:

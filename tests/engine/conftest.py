@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.engine.bench import Bench
-from victor_otel import failsafe
-from victor_otel.scope import CURRENT
+from victor_otel.engine import failsafe
+from victor_otel.engine.nesting import CURRENT
 
 
 @pytest.fixture

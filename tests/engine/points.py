@@ -7,9 +7,12 @@ from typing import Any
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from victor_otel.health import Health
-from victor_otel.recorder import Recorder
-from victor_otel.spec import Metric
+from victor_otel.engine.health import Health
+from victor_otel.model.metric import Metric
+from victor_otel.signals.recorder import Recorder
+
+BY_KIND = {kind.kind: kind for kind in Metric.__subclasses__()}
+"""The class of metrics of each kind."""
 
 Labels = frozenset[tuple[str, str]]
 

@@ -12,10 +12,10 @@ import pytest
 
 from tests.engine.bench import Bench
 from tests.engine.fakes import driven, give, give_later, words
-from victor_otel.scope import CURRENT
-from victor_otel.spec import Scope
+from victor_otel.engine.nesting import CURRENT
+from victor_otel.model.operation import OperationType
 
-CALLS = Scope(name="calls")
+CALLS = OperationType("calls")
 
 
 async def test_cancelled_coroutine_counts_once_as_cancelled(bench: Bench) -> None:
@@ -89,7 +89,7 @@ def test_deferred_calls_end_when_they_were_given_up(bench: Bench) -> None:
 
 
 def test_thousands_of_deferred_calls_are_drained_by_the_next_one(bench: Bench) -> None:
-    wrapped = bench.wrap(give_later, bench.hook(scope=CALLS))
+    wrapped = bench.wrap(give_later, bench.hook(type=CALLS))
     for _ in range(3000):
         coroutine = wrapped(1)
         driven(coroutine)
@@ -150,7 +150,7 @@ def test_closing_of_a_stream_collected_half_way_is_deferred(bench: Bench) -> Non
         driven(anext(stream))
     closing = stream.aclose()
     driven(closing)
-    del closing
+    del closing, stream
     gc.collect()
     assert bench.calls == []
     assert bench.later() == ["cancelled"]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import pytest
 from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 
-from victor_otel.health import Health
-from victor_otel.pipeline import counting
+from victor_otel.engine.health import Health
+from victor_otel.signals.delivery import Delivering
 
 NOTHING = MetricsData(resource_metrics=[])
 
@@ -35,7 +34,7 @@ class Backend:
 
 def test_an_export_that_has_only_begun_says_nothing_of_the_last_one() -> None:
     backend = Backend(MetricExportResult.SUCCESS)
-    exporter = counting(backend, Health())
+    exporter = Delivering(backend, "there", Health())
     exporter.export(NOTHING)
     backend.asked.clear()
     backend.open.clear()
@@ -50,7 +49,7 @@ def test_an_export_that_has_only_begun_says_nothing_of_the_last_one() -> None:
 
 def test_a_refused_export_was_not_delivered_until_one_is() -> None:
     backend = Backend(MetricExportResult.FAILURE)
-    exporter = counting(backend, Health())
+    exporter = Delivering(backend, "there", Health())
     exporter.export(NOTHING)
     assert not exporter.delivered
     backend.answer = MetricExportResult.SUCCESS
@@ -58,8 +57,9 @@ def test_a_refused_export_was_not_delivered_until_one_is() -> None:
     assert exporter.delivered
 
 
-def test_an_export_that_raises_was_not_delivered() -> None:
-    exporter = counting(Backend(OSError("gone")), Health())
-    with pytest.raises(OSError, match="gone"):
-        exporter.export(NOTHING)
+def test_an_export_that_raises_is_a_failed_one_and_the_error_goes_no_further() -> None:
+    health = Health()
+    exporter = Delivering(Backend(OSError("gone")), "there", health)
+    assert exporter.export(NOTHING) is MetricExportResult.FAILURE
     assert not exporter.delivered
+    assert health.exports_dropped == 1

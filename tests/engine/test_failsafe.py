@@ -13,14 +13,15 @@ import pytest
 
 from tests.engine.bench import FAKE, Bench
 from tests.engine.fakes import ERRORS, fail, give, give_later, letters, words
-from victor_otel import failsafe
-from victor_otel.health import Health
-from victor_otel.spec import Call, Scope
+from victor_otel.engine import failsafe
+from victor_otel.engine.health import Health
+from victor_otel.model.operation import Operation, OperationType
+from victor_otel.victor import ourselves
 
-CALLS = Scope(name="calls")
+CALLS = OperationType("calls")
 
 
-def broken(_call: Call, _record: Any) -> None:
+def broken(_call: Operation, _record: Any) -> None:
     raise ZeroDivisionError("ours")
 
 
@@ -37,8 +38,8 @@ async def test_observer_that_raises_leaves_a_coroutine(bench: Bench, lenient: No
 
 
 async def test_observer_that_raises_leaves_streams(bench: Bench, lenient: None) -> None:
-    assert list(bench.stream(letters, observer=broken)("a", "b")) == ["a", "b"]
-    assert [item async for item in bench.stream(words, observer=broken)("a")] == ["a"]
+    assert list(bench.stream(letters, observe=broken)("a", "b")) == ["a", "b"]
+    assert [item async for item in bench.stream(words, observe=broken)("a")] == ["a"]
     assert bench.health.errors == {FAKE: 2}
 
 
@@ -51,36 +52,44 @@ def test_observer_that_raises_leaves_victors_exception(bench: Bench, lenient: No
 
 
 def test_observer_that_raises_leaves_the_other_observers(bench: Bench, lenient: None) -> None:
-    hooks = bench.hook(broken), bench.hook(), bench.hook(broken, scope=CALLS)
-    bench.followers[CALLS] = [
-        ("area.broken", broken),
-        ("area.whole", lambda call, _record: bench.calls.append(call)),
-    ]
+    hooks = bench.hook(broken), bench.hook(), bench.hook(broken, type=CALLS)
+    bench.engine.followers(CALLS).observers.append(("area.whole", bench.note))
     bench.wrap(give, *hooks)(1)
     assert len(bench.calls) == 2
-    assert bench.health.errors == {FAKE: 2, "area.broken": 1}
+    assert bench.health.errors == {FAKE: 2}
 
 
 def test_errors_are_logged_once_at_each_place(
     bench: Bench, lenient: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one, two = (bench.wrap(give, bench.hook(broken, target=name)) for name in ("one", "two"))
+    one, two = (
+        bench.wrap(give, bench.hook(broken, target=f"tests:{name}")) for name in ("one", "two")
+    )
     with caplog.at_level(logging.DEBUG, "victor_otel"):
         for function in (one, one, two, one, two):
             function(1)
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert ["one" in caplog.messages[0], "two" in caplog.messages[1]] == [True, True]
-    assert all(record.exc_info for record in caplog.records)
-    assert bench.health.errors == {"one": 3, "two": 2}
+    assert all(f"{__file__}:" in message for message in caplog.messages)
+    assert not any("ours" in message for message in caplog.messages), "an error's text is content"
+    assert bench.health.errors == {"tests:one": 3, "tests:two": 2}
 
 
-@pytest.mark.parametrize("option", ["when", "owner", "digest"])
+@pytest.mark.parametrize("option", ["when", "owner", "at_start", "read"])
 def test_declared_function_that_raises_leaves_the_result(
     bench: Bench, lenient: None, option: str
 ) -> None:
-    part = {"part": "part", "of": CALLS} if option == "digest" else {}
-    inner = bench.wrap(give, bench.hook(**{option: lambda call: 1 / 0}, **part))
-    assert bench.wrap(lambda: inner("value"), bench.hook(scope=CALLS))() == "value"
+    kind = OperationType("read", object if option == "read" else None)
+    hook = bench.hook(type=kind, **{option: lambda operation: 1 / 0})
+    assert bench.wrap(lambda: bench.wrap(give, hook)("value"), bench.hook())() == "value"
+    assert bench.health.errors == {FAKE: 1}
+
+
+def test_an_inner_function_whose_result_cannot_be_read_leaves_it(
+    bench: Bench, lenient: None
+) -> None:
+    inner = bench.wrap(give, bench.telling(CALLS, read=lambda result: 1 / 0))
+    assert bench.wrap(lambda: inner("value"), bench.hook(type=CALLS))() == "value"
     assert bench.health.errors == {FAKE: 1}
 
 
@@ -112,7 +121,7 @@ def test_our_errors_fail_our_own_tests(bench: Bench) -> None:
 def test_interruption_of_an_observer_is_not_swallowed(
     bench: Bench, lenient: None, error: BaseException
 ) -> None:
-    def interrupted(_call: Call, _record: Any) -> None:
+    def interrupted(_call: Operation, _record: Any) -> None:
         raise error
 
     with pytest.raises(type(error)):
@@ -135,7 +144,7 @@ def test_strange_victor_objects_break_nothing(bench: Bench, lenient: None) -> No
         def work(self) -> str:
             return "done"
 
-    bench.wrap_method(Strange, "work", bench.hook(scope=CALLS))
+    bench.wrap_method(Strange, "work", bench.hook(type=CALLS))
     assert Strange().work() == "done"
 
 
@@ -182,8 +191,8 @@ FINALIZERS = """
     from tests.engine.bench import Bench
     from tests.engine.points import Store
     from tests.engine.test_recorder import USER, metric
-    from victor_otel import failsafe
-    from victor_otel.spec import Kind
+    from victor_otel.engine import failsafe
+    from victor_otel.model.metric import Kind
 
     store = Store()
     histogram, counter = metric(Kind.HISTOGRAM, USER, buckets=(1.0,)), metric(Kind.COUNTER, USER)
@@ -224,7 +233,7 @@ def test_finalizers_inside_the_locks_of_the_sdk_finish_and_lose_nothing() -> Non
 
 
 def test_streams_collected_inside_the_locks_of_the_sdk_finish() -> None:
-    source = FINALIZERS.replace("from victor_otel import failsafe", HOOKED).replace(
+    source = FINALIZERS.replace("from victor_otel.engine import failsafe", HOOKED).replace(
         "weakref.finalize(agent, failsafe.defer, store.record, histogram, 1.0)", DROPPED
     )
     done = subprocess.run(
@@ -239,9 +248,9 @@ def test_streams_collected_inside_the_locks_of_the_sdk_finish() -> None:
 
 
 HOOKED = """from tests.engine.fakes import letters
-    from victor_otel import failsafe
+    from victor_otel.engine import failsafe
     bench = Bench()
-    stream = bench.stream(letters, observer=lambda call, record: store.record(histogram, 1.0))"""
+    stream = bench.stream(letters, observe=lambda call, record: store.record(histogram, 1.0))"""
 DROPPED = """agent.stream = stream("a", "b")
             next(agent.stream)"""
 
@@ -249,7 +258,7 @@ DROPPED = """agent.stream = stream("a", "b")
 def test_plain_health_counts_from_many_places() -> None:
     health = Health()
     assert [health.add_error("a"), health.add_error("a"), health.add_error("b")] == [1, 2, 1]
-    assert sorted((dict(labels)["hook"], n) for n, labels in health.read_errors()) == [
+    assert sorted((dict(labels)["hook"], n) for n, labels in ourselves.read_errors(health)) == [
         ("a", 2),
         ("b", 1),
     ]

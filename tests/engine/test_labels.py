@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.engine.points import Store
-from victor_otel import catalog, failsafe
-from victor_otel.recorder import MAX_LABEL_SETS
-from victor_otel.spec import MAX_LENGTH, OTHER, Kind, Label, Metric
+from victor_otel.engine import failsafe
+from victor_otel.model.metric import MAX_LENGTH, OTHER, Kind, Label, Metric
+from victor_otel.signals.labelsets import MAX_LABEL_SETS
+from victor_otel.victor import catalog
 
 LABELLED = [metric for metric in catalog.METRICS if metric.labels]
 

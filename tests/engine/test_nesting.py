@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.engine.bench import IN_FLIGHT, Bench
-from victor_otel.scope import CURRENT
-from victor_otel.spec import Call, Scope
+from tests.engine.bench import Bench
+from victor_otel.engine.nesting import CURRENT
+from victor_otel.model.operation import OperationType
 
-TOOLS = Scope(name="tools", in_flight=IN_FLIGHT)
-TURNS = Scope(name="turns")
-REQUESTS = Scope(name="requests", outermost=True)
+TOOLS = OperationType("tools")
+TURNS = OperationType("turns")
+REQUESTS = OperationType("requests", outermost=True)
 LEVELS = {"pipeline": 3, "executor": 2, "tool": 1}
 
 
@@ -44,8 +44,8 @@ def layer(bench: Bench) -> type[Layer]:
     """A class whose functions have a level each; `chat` has the same one as `stream`."""
     cls = type("Layer", (Layer,), dict(vars(Layer)))
     for name, level in LEVELS.items():
-        bench.wrap_method(cls, name, bench.hook(target=name, scope=TOOLS, level=level))
-    bench.wrap_method(cls, "chat", bench.hook(scope=TURNS))
+        bench.wrap_method(cls, name, bench.hook(target=f"tests:{name}", type=TOOLS, level=level))
+    bench.wrap_method(cls, "chat", bench.hook(type=TURNS))
     return cls
 
 
@@ -102,7 +102,7 @@ def test_functions_without_an_instance_are_calls_of_their_own(bench: Bench) -> N
         if times:
             wrapped(times - 1)
 
-    wrapped = bench.wrap(recurse, bench.hook(scope=TURNS))
+    wrapped = bench.wrap(recurse, bench.hook(type=TURNS))
     wrapped(2)
     assert len(bench.calls) == 3
 
@@ -123,7 +123,7 @@ def test_super_counts_once(bench: Bench) -> None:
         def chat(self) -> str:
             return "derived " + super().chat()
 
-    hook = bench.hook(scope=TURNS)
+    hook = bench.hook(type=TURNS)
     for cls in (Base, Derived):
         bench.wrap_method(cls, "chat", hook)
     assert Derived().chat() == "derived base"
@@ -135,22 +135,29 @@ def test_outermost_scope_counts_only_the_outermost(bench: Bench) -> None:
         for function in inner:
             function()
 
-    wrapped = bench.wrap(answer, bench.hook(scope=REQUESTS))
+    wrapped = bench.wrap(answer, bench.hook(type=REQUESTS))
     wrapped(wrapped, wrapped, wrapped)
     assert len(bench.calls) == 1
 
 
+def test_what_an_outermost_operation_contains_leaves_no_trace_on_it(bench: Bench) -> None:
+    """It may last for hours and contain thousands."""
+    wrapped = bench.wrap(lambda *inner: [f() for f in inner], bench.hook(type=REQUESTS))
+    wrapped(*[wrapped] * 100)
+    (call,) = bench.calls
+    assert call.entered(1) == [call]
+
+
 def test_scopes_do_not_see_each_other(bench: Bench) -> None:
-    turn = bench.wrap(lambda *inner: [f() for f in inner], bench.hook(scope=TURNS))
-    request = bench.wrap(lambda *inner: [f() for f in inner], bench.hook(scope=REQUESTS))
+    turn = bench.wrap(lambda *inner: [f() for f in inner], bench.hook(type=TURNS))
+    request = bench.wrap(lambda *inner: [f() for f in inner], bench.hook(type=REQUESTS))
     request(turn, turn)
-    assert [call.enclosing for call in bench.calls] == [{"requests"}, {"requests"}, set()]
+    assert [call.facts for call in bench.calls] == [{"requests"}, {"requests"}, set()]
 
 
 def test_two_hooks_of_one_function_are_two_calls(bench: Bench) -> None:
-    bench.wrap(lambda: None, bench.hook(scope=TURNS), bench.hook(scope=REQUESTS))()
-    assert len(bench.calls) == 2
-    assert [call.enclosing for call in bench.calls] == [set(), set()]
+    bench.wrap(lambda: None, bench.hook(type=TURNS), bench.hook(type=REQUESTS))()
+    assert [call.facts for call in bench.calls] == [{"turns"}, set()]
 
 
 def test_hook_without_a_scope_counts_each_entry(bench: Bench) -> None:
@@ -179,9 +186,9 @@ async def test_concurrent_calls_inside_another_scope_are_all_counted(
     async def request() -> None:
         await asyncio.gather(*(shared.chat(shared.chat()) for _ in range(20)))
 
-    await bench.wrap(request, bench.hook(scope=REQUESTS))()
+    await bench.wrap(request, bench.hook(type=REQUESTS))()
     assert len(bench.calls) == 21
-    assert [call.enclosing for call in bench.calls] == [{"requests"}] * 20 + [set()]
+    assert [call.facts for call in bench.calls] == [{"requests"}] * 20 + [set()]
 
 
 async def test_background_task_inside_a_running_call_is_nested(
@@ -195,8 +202,8 @@ async def test_background_task_inside_a_running_call_is_nested(
     async def parent() -> None:
         await asyncio.create_task(one.chat())
 
-    await bench.wrap(parent, bench.hook(scope=REQUESTS))()
-    assert [call.enclosing for call in bench.calls] == [{"requests"}, set()]
+    await bench.wrap(parent, bench.hook(type=REQUESTS))()
+    assert [call.facts for call in bench.calls] == [{"requests"}, set()]
 
 
 async def test_background_task_that_outlives_its_call_counts_by_itself(
@@ -217,7 +224,7 @@ async def test_background_task_that_outlives_its_call_counts_by_itself(
     over.set()
     await tasks[0]
     assert len(bench.calls) == 2
-    assert bench.calls[1].enclosing == set()
+    assert bench.calls[1].facts == set()
     assert CURRENT.get() is None
 
 
@@ -230,20 +237,20 @@ async def test_call_under_way_when_its_outer_call_ends_is_still_nested(
     async def linger() -> None:
         await over.wait()
 
-    inner = bench.wrap(linger, bench.hook(scope=REQUESTS))
+    inner = bench.wrap(linger, bench.hook(type=REQUESTS))
 
     async def start() -> None:
         tasks.append(asyncio.create_task(inner()))
         await asyncio.sleep(0)
 
-    await bench.wrap(start, bench.hook(scope=REQUESTS))()
+    await bench.wrap(start, bench.hook(type=REQUESTS))()
     over.set()
     await tasks[0]
     assert len(bench.calls) == 1
 
 
 async def test_interface_is_inherited_by_what_a_call_causes(bench: Bench) -> None:
-    inner = bench.wrap(lambda: None, bench.hook(scope=TURNS))
+    inner = bench.wrap(lambda: None, bench.hook(type=TURNS))
     bench.wrap(inner, bench.hook(interface="mcp"))()
     inner()
     bench.wrap(bench.wrap(inner, bench.hook(interface="tui")), bench.hook(interface="mcp"))()
@@ -252,7 +259,7 @@ async def test_interface_is_inherited_by_what_a_call_causes(bench: Bench) -> Non
 
 
 def test_interface_of_a_hook_is_that_of_its_own_call(bench: Bench) -> None:
-    bench.wrap(lambda: None, bench.hook(scope=REQUESTS, interface="api"))()
+    bench.wrap(lambda: None, bench.hook(type=REQUESTS, interface="api"))()
     assert [call.context.interface for call in bench.calls] == ["api"]
 
 
@@ -275,27 +282,27 @@ def test_interface_without_a_server_is_told_by_the_program(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, program: str, interface: str
 ) -> None:
     monkeypatch.setattr("sys.argv", program.split())
-    bench.wrap(lambda: None, bench.hook(scope=REQUESTS))()
+    bench.wrap(lambda: None, bench.hook(type=REQUESTS))()
     assert [call.context.interface for call in bench.calls] == [interface]
 
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_only_calls_that_are_wanted_count(bench: Bench, *, wanted: bool) -> None:
-    hook = bench.hook(scope=REQUESTS, when=lambda call: call.argument("work", 0))
-    inner = bench.wrap(lambda: None, bench.hook(scope=TURNS))
+    hook = bench.hook(type=REQUESTS, arguments=("work",), when=lambda call: call.argument("work"))
+    inner = bench.wrap(lambda: None, bench.hook(type=TURNS))
     bench.wrap(lambda work: inner(), hook)(wanted)
     expected = [{"requests"}, set()] if wanted else [set()]
-    assert [call.enclosing for call in bench.calls] == expected
+    assert [call.facts for call in bench.calls] == expected
 
 
 def test_unwanted_hook_leaves_the_other_hooks_of_its_function(bench: Bench) -> None:
-    never = bench.hook(scope=REQUESTS, when=lambda call: False)
-    bench.wrap(lambda: None, never, bench.hook(scope=TURNS))()
+    never = bench.hook(type=REQUESTS, when=lambda call: False)
+    bench.wrap(lambda: None, never, bench.hook(type=TURNS))()
     assert len(bench.calls) == 1
 
 
 def test_pipeline_opens_on_entry_and_only_where_real_work_begins(bench: Bench) -> None:
-    bench.wrap(lambda: None, bench.hook(scope=TURNS))()
+    bench.wrap(lambda: None, bench.hook(type=TURNS))()
     assert bench.opened == 0
     bench.wrap(lambda: bench.opened, bench.hook(opens=True))()
     assert bench.opened == 1
@@ -303,9 +310,10 @@ def test_pipeline_opens_on_entry_and_only_where_real_work_begins(bench: Bench) -
 
 
 def test_followers_see_each_logical_call_of_their_scope_once(bench: Bench) -> None:
-    seen: list[Call] = []
-    bench.followers[TURNS] = [("area.follow", lambda call, _record: seen.append(call))]
-    turn = bench.wrap(lambda *inner: [f() for f in inner], bench.hook(scope=TURNS))
-    bench.wrap(lambda: turn(turn), bench.hook(scope=REQUESTS))()
-    assert len(seen) == 2
-    assert seen == bench.calls[:2]
+    seen: list[str] = []
+    bench.engine.followers(TURNS).observers.append(
+        ("area.follow", lambda call, _record: seen.append(call.status))
+    )
+    turn = bench.wrap(lambda *inner: [f() for f in inner], bench.hook(type=TURNS))
+    bench.wrap(lambda: turn(turn), bench.hook(type=REQUESTS))()
+    assert seen == ["success", "success"]

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.engine.bench import Bench, identities
-from victor_otel.spec import Scope
+from victor_otel.model.operation import OperationType
 
-CALLS = Scope(name="calls")
+CALLS = OperationType("calls")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def base() -> Iterator[Any]:
 def patch(bench: Bench, *names: str) -> None:
     for name in names or ("chat",):
         target = f"victor_fake_base:Base.{name}"
-        bench.patch(target, bench.hook(target=target, scope=CALLS), overrides=True)
+        bench.patch(target, bench.hook(target=target, type=CALLS), overrides=True)
     assert set(bench.health.hooks.values()) == {"bound"}
 
 

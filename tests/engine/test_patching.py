@@ -5,18 +5,22 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
+import importlib.util
 import itertools
 import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
+import wrapt
 
 from tests.engine.bench import Bench, identities
+from victor_otel.engine import imports
 
 SOURCE = """
 class Base:
@@ -61,7 +65,7 @@ Write = Callable[[str], str]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Writes a module under a name of its own: import hooks live as long as the process."""
+    """Writes a module under a name of its own."""
     monkeypatch.syspath_prepend(tmp_path)
     names: list[str] = []
 
@@ -329,3 +333,104 @@ def test_lazy_attributes_of_a_module_are_not_loaded(bench: Bench, write: Write) 
     bench.patch(f"{module.__name__}:switch")
     assert state(bench) == {"bound"}
     bench.patcher.undo()
+
+
+# The import system
+
+
+@pytest.mark.parametrize("path", USES)
+def test_reloaded_module_is_wrapped_again_once(bench: Bench, write: Write, path: str) -> None:
+    name = write(SOURCE)
+    bench.patch(f"{name}:{path}")
+    module = importlib.import_module(name)
+    for times in (1, 2, 3):
+        USES[path](module)
+        assert len(bench.calls) == times
+        importlib.reload(module)
+
+
+def test_what_a_reload_keeps_is_not_wrapped_twice(bench: Bench, write: Write) -> None:
+    name = write('if "switch" not in globals():\n    def switch():\n        return "on"\n')
+    bench.patch(f"{name}:switch")
+    module = importlib.reload(importlib.import_module(name))
+    assert module.switch() == "on"
+    assert len(bench.calls) == 1
+    bench.patcher.undo()
+    assert type(module.switch).__name__ == "function"
+
+
+def test_import_that_failed_is_wrapped_when_it_succeeds(bench: Bench, write: Write) -> None:
+    name = write("import sys\nif not hasattr(sys, 'victor_works'):\n    raise OSError\n" + SOURCE)
+    bench.patch(f"{name}:switch")
+    with pytest.raises(OSError):
+        importlib.import_module(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "victor_works", True, raising=False)
+        importlib.import_module(name).switch()
+    assert len(bench.calls) == 1
+
+
+def test_module_keeps_its_own_loader(bench: Bench, write: Write) -> None:
+    name = write(SOURCE)
+    bench.patch(f"{name}:switch")
+    module = importlib.import_module(name)
+    assert module.__spec__ is not None
+    assert type(module.__spec__.loader) is type(module.__loader__)
+    assert type(module.__loader__).__name__ == "SourceFileLoader"
+
+
+def test_a_loader_is_what_it_was_also_before_the_module_runs(bench: Bench, write: Write) -> None:
+    name = write(SOURCE)
+    bench.patch(f"{name}:switch")
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert isinstance(spec.loader, importlib.machinery.SourceFileLoader)
+    assert spec.loader.get_source(name) == SOURCE
+    assert spec.loader.path == spec.origin
+
+
+def test_nothing_is_left_in_the_import_system(bench: Bench) -> None:
+    before = list(sys.meta_path), dict(imports._wanted)
+    bench.patch("victor_never_imported:Lamp.on")
+    assert len(sys.meta_path) == len(before[0]) + (not before[1])
+    bench.patcher.undo()
+    assert (sys.meta_path, imports._wanted) == before
+
+
+class Asking:
+    """A finder that asks all others, as wrapt's and some tools' do."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+        if self.asked or not name.startswith("victor_fake_"):
+            return None
+        self.asked += 1
+        return importlib.util.find_spec(name)
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_other_finders_that_ask_ours_as_well_see_the_module_once(
+    bench: Bench, write: Write, position: int
+) -> None:
+    name = write(SOURCE)
+    bench.patch(f"{name}:switch")
+    asking = Asking()
+    # Not in a copy of the list: ours is taken out of the one that it was put into.
+    sys.meta_path.insert(position, asking)
+    try:
+        importlib.import_module(name).switch()
+    finally:
+        sys.meta_path.remove(asking)
+    assert (asking.asked, len(bench.calls)) == (1, 1)
+
+
+def test_hooks_of_wrapt_on_the_same_module_run_as_well(bench: Bench, write: Write) -> None:
+    name, seen = write(SOURCE), list[ModuleType]()
+    see: Callable[[ModuleType], None] = seen.append
+    wrapt.register_post_import_hook(see, name)
+    bench.patch(f"{name}:switch")
+    module = importlib.import_module(name)
+    module.switch()
+    assert (seen, len(bench.calls)) == ([module], 1)

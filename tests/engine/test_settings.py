@@ -7,18 +7,22 @@ from typing import Any
 
 import pytest
 
-from victor_otel import settings
-from victor_otel.settings import Settings
+from victor_otel.signals import settings
+from victor_otel.signals.settings import Settings
 
 DEFAULTS: dict[str, Any] = {
     "exporters": (),
     "prometheus_host": "localhost",
     "prometheus_port": 9464,
+    "web_config": "",
     "otlp_protocol": "http/protobuf",
     "otlp_endpoint": "",
-    "otlp_metrics_url": "http://localhost:4318/v1/metrics",
+    "otlp_url": "http://localhost:4318/v1/metrics",
+    "disabled": False,
     "lifetime": "long",
     "temporality": "",
+    "histograms": "explicit_bucket_histogram",
+    "instance": "",
     "exit_timeout": 1.0,
     "config_file": False,
     "problems": (),
@@ -31,13 +35,19 @@ EXPORTER = "OTEL_METRICS_EXPORTER"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 
+TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
+HISTOGRAMS = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
+
+CUMULATIVE, DELTA = {TEMPORALITY: "cumulative"}, {TEMPORALITY: "delta"}
+EXPONENTIAL = {HISTOGRAMS: "base2_exponential_bucket_histogram"}
 PUSHED = {EXPORTER: "otlp"}
 SERVED = {EXPORTER: "prometheus"}
 OURS = {ENABLED: "true"}
 
 
 def read(**environ: str) -> dict[str, Any]:
-    return dataclasses.asdict(Settings.from_environment(environ))
+    found = Settings.from_environment(environ)
+    return dataclasses.asdict(found) | {"problems": tuple(map(str, found.problems))}
 
 
 def changed(**environ: str) -> dict[str, Any]:
@@ -168,7 +178,7 @@ def test_any_variable_of_ours_wins_over_the_standard_address(ours: dict[str, str
 )
 def test_url_of_pushed_metrics(environ: dict[str, str], url: str) -> None:
     found = read(**environ)
-    assert found["otlp_metrics_url"] == url
+    assert found["otlp_url"] == url
     assert found["otlp_endpoint"] == environ.get(METRICS_ENDPOINT, environ.get(ENDPOINT))
 
 
@@ -193,8 +203,16 @@ def test_protocol_of_metrics_wins_over_the_general_one(
 
 
 def test_temporality_is_passed_on_in_lower_case() -> None:
-    name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
-    assert changed(**{name: "Delta"}) == {"temporality": "delta"}
+    assert read(**PUSHED, **{TEMPORALITY: "Delta"})["temporality"] == "delta"
+
+
+def test_what_only_a_push_uses_is_not_read_without_one() -> None:
+    assert read(**EXPONENTIAL, **CUMULATIVE) == DEFAULTS
+
+
+def test_instance_is_what_the_resource_attributes_call_the_process() -> None:
+    attributes = "deployment.environment=x, service.instance.id = shop%201 ,a"
+    assert changed(OTEL_RESOURCE_ATTRIBUTES=attributes) == {"instance": "shop 1"}
 
 
 @pytest.mark.parametrize("lifetime", ["long", "short", "auto"])
@@ -222,6 +240,13 @@ def test_exit_timeout_is_in_seconds(value: str, seconds: float) -> None:
             OURS,
         ),
         ("VICTOR_OTEL_LIFETIME", ["forever"], "long, short or auto", {}),
+        (TEMPORALITY, ["deltas", "high"], "cumulative, delta or lowmemory", PUSHED),
+        (
+            HISTOGRAMS,
+            ["base2"],
+            "explicit_bucket_histogram or base2_exponential_bucket_histogram",
+            PUSHED,
+        ),
         (
             "VICTOR_OTEL_EXIT_TIMEOUT",
             ["soon", "-1", "nan", "inf", "1e9", "2s"],
@@ -245,7 +270,7 @@ def test_bad_value_is_ignored_and_told_by_name_with_what_to_set(
     # Only that somebody has set ours decides whose address counts.
     unset = read(**others, **({PORT: "9091"} if name == ENABLED else {}))
     for value in values:
-        told = f"{name} is {value!r} and is ignored; set it to {instead}"
+        told = f"{name} is not understood and is ignored; set it to {instead}"
         assert read(**others, **{name: value}) == {**unset, "problems": (told,)}
 
 
@@ -295,3 +320,50 @@ def test_general_protocol_counts_where_that_for_metrics_is_not_understood() -> N
 def test_case_does_not_matter(name: str, value: str, field: str, understood: str) -> None:
     found = read(**PUSHED, **{name: value})
     assert (found[field], found["problems"]) == (understood, ())
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://127.0.0.1:4318/v1/metrics", "http://127.0.0.1:4318/v1/metrics"),
+        ("https://p:9090/api/v1/otlp/v1/metrics", "https://p:9090/api/v1/otlp/v1/metrics"),
+        (
+            "http://me:secret@host:4318/secret/v1/metrics?key=secret",
+            "http://host:4318/.../v1/metrics",
+        ),
+        ("http://me:secret@[::1]:4318#secret", "http://[::1]:4318"),
+        ("http://me:sec/ret@host/v1/metrics", "http://.../.../v1/metrics"),
+        ("http://me:sec?ret@host", "http://..."),
+        ("collector:4317", "collector:4317"),
+        ("me:secret@nowhere.invalid", "nowhere.invalid"),
+        ("::1", "::1"),
+        ("", ""),
+    ],
+)
+def test_of_a_url_only_what_cannot_be_secret_is_shown(url: str, shown: str) -> None:
+    assert settings.shown_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({}, "http://localhost:4317"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, "http://c:4317"),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317",
+                "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://m:4317",
+            },
+            "http://m:4317",
+        ),
+    ],
+    ids=str,
+)
+def test_url_of_metrics_pushed_by_grpc(environ: dict[str, str], url: str) -> None:
+    found = read(**PUSHED, **environ, OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
+    assert found["otlp_url"] == url
+
+
+def test_who_switches_opentelemetry_off_is_noticed() -> None:
+    found = read(**OURS, OTEL_SDK_DISABLED="true")
+    assert (found["disabled"], found["exporters"]) == (True, ())

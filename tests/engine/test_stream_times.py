@@ -20,10 +20,10 @@ from tests.engine.fakes import (
     opened,
     words,
 )
-from victor_otel.scope import CURRENT
-from victor_otel.spec import Scope
+from victor_otel.engine.nesting import CURRENT
+from victor_otel.model.operation import OperationType
 
-CALLS = Scope(name="calls")
+CALLS = OperationType("calls")
 
 
 class Clock:
@@ -31,8 +31,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("victor_otel.wrapping.perf_counter", lambda: self.now)
-        monkeypatch.setattr("victor_otel.calls.perf_counter", lambda: self.now)
+        monkeypatch.setattr("victor_otel.engine.wrapping.perf_counter", lambda: self.now)
+        monkeypatch.setattr("victor_otel.engine.plan.perf_counter", lambda: self.now)
 
     def pass_(self, seconds: float) -> None:
         self.now += seconds
@@ -94,6 +94,7 @@ async def test_time_of_closing_counts_as_inside(bench: Bench, clock: Clock) -> N
     await anext(stream)
     clock.pass_(4)
     await stream.aclose()
+    bench.drain()
     assert bench.calls[0].stream is not None
     assert bench.calls[0].stream.inside == 2
 
@@ -124,15 +125,15 @@ async def test_context_variable_is_set_inside_only(bench: Bench) -> None:
             seen.append(CURRENT.get())
             yield item
 
-    stream = bench.stream(original, scope=CALLS)()
+    stream = bench.stream(original, type=CALLS)()
     async for _ in stream:
         assert CURRENT.get() is None
     assert CURRENT.get() is None
-    assert [frame.scope for frame in seen] == [CALLS, CALLS]
+    assert [frame.type for frame in seen] == [CALLS, CALLS]
 
 
 async def test_context_variable_is_restored_in_a_call_that_raises(bench: Bench) -> None:
-    hook = bench.hook(scope=CALLS)
+    hook = bench.hook(type=CALLS)
     with pytest.raises(ValueError, match="v"):
         bench.wrap(fail, hook)(ERRORS[0])
     assert CURRENT.get() is None
@@ -142,7 +143,7 @@ async def test_context_variable_is_restored_in_a_call_that_raises(bench: Bench) 
 
 
 async def test_stream_read_and_closed_by_different_tasks_leaks_nothing(bench: Bench) -> None:
-    stream = bench.stream(words, scope=CALLS)("a", "b")
+    stream = bench.stream(words, type=CALLS)("a", "b")
 
     async def read() -> Any:
         return await anext(stream), CURRENT.get()
@@ -155,11 +156,12 @@ async def test_stream_read_and_closed_by_different_tasks_leaks_nothing(bench: Be
     assert await asyncio.create_task(read()) == ("b", None)
     assert await asyncio.create_task(close()) is None
     assert CURRENT.get() is None
+    bench.drain()
     assert bench.endings() == ["closed"]
 
 
 def test_coroutine_closed_in_another_context_leaks_nothing(bench: Bench) -> None:
-    coroutine = bench.wrap(give_later, bench.hook(scope=CALLS))(1)
+    coroutine = bench.wrap(give_later, bench.hook(type=CALLS))(1)
     contextvars.copy_context().run(driven, coroutine)
     other = contextvars.copy_context()
     other.run(coroutine.close)
@@ -168,23 +170,23 @@ def test_coroutine_closed_in_another_context_leaks_nothing(bench: Bench) -> None
 
 
 async def test_generators_read_in_turns_do_not_see_each_other(bench: Bench) -> None:
-    inner = bench.wrap(give, bench.hook(scope=CALLS))
+    inner = bench.wrap(give, bench.hook(type=CALLS))
 
     async def original() -> AsyncIterator[Any]:
         for item in "ab":
             yield inner(item)
 
-    outer = Scope(name="outer")
-    one, two = (bench.stream(original, scope=outer)() for _ in range(2))
+    outer = OperationType("outer")
+    one, two = (bench.stream(original, type=outer)() for _ in range(2))
     assert [await anext(one), await anext(two), await anext(one)] == ["a", "a", "b"]
     await two.aclose()
     await one.aclose()
     assert CURRENT.get() is None
-    assert [call.enclosing for call in bench.calls[:3]] == [{"outer"}] * 3
+    assert [call.facts for call in bench.calls[:3]] == [{"outer"}] * 3
 
 
 async def test_closing_a_stream_encloses_what_it_calls(bench: Bench) -> None:
-    inner = bench.wrap(give, bench.hook(scope=CALLS))
+    inner = bench.wrap(give, bench.hook(type=CALLS))
 
     async def original() -> AsyncIterator[str]:
         try:
@@ -192,14 +194,14 @@ async def test_closing_a_stream_encloses_what_it_calls(bench: Bench) -> None:
         finally:
             inner(1)
 
-    stream = bench.stream(original, scope=Scope(name="outer"))()
+    stream = bench.stream(original, type=OperationType("outer"))()
     await anext(stream)
     await stream.aclose()
-    assert bench.calls[0].enclosing == {"outer"}
+    assert bench.calls[0].facts == {"outer"}
 
 
 def test_closing_a_generator_encloses_what_it_calls(bench: Bench) -> None:
-    inner = bench.wrap(give, bench.hook(scope=CALLS))
+    inner = bench.wrap(give, bench.hook(type=CALLS))
 
     def original() -> Iterator[str]:
         try:
@@ -207,7 +209,7 @@ def test_closing_a_generator_encloses_what_it_calls(bench: Bench) -> None:
         finally:
             inner(1)
 
-    stream = bench.stream(original, scope=Scope(name="outer"))()
+    stream = bench.stream(original, type=OperationType("outer"))()
     next(stream)
     stream.close()
-    assert bench.calls[0].enclosing == {"outer"}
+    assert bench.calls[0].facts == {"outer"}

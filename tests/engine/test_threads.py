@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,13 +13,13 @@ from typing import Any
 import pytest
 
 from tests.engine.bench import Bench
-from victor_otel import scope
-from victor_otel.scope import CURRENT
-from victor_otel.spec import Scope
-from victor_otel.wrapping import Wrapper
+from victor_otel.engine import nesting
+from victor_otel.engine.nesting import CURRENT
+from victor_otel.engine.wrapping import dressed
+from victor_otel.model.operation import OperationType
 
-REQUESTS = Scope(name="requests", outermost=True)
-TURNS = Scope(name="turns")
+REQUESTS = OperationType("requests", outermost=True)
+TURNS = OperationType("turns")
 
 
 def in_a_thread(coroutine: Any) -> Any:
@@ -34,13 +35,13 @@ def in_a_thread(coroutine: Any) -> Any:
 def _carrying(bench: Bench) -> None:
     """As `Instrumentation.bind` does."""
     for owner, name, carry in (
-        (ThreadPoolExecutor, "submit", scope.carry),
-        (sys.modules[__name__], "in_a_thread", scope.carry_coroutine),
+        (ThreadPoolExecutor, "submit", nesting.carry),
+        (sys.modules[__name__], "in_a_thread", nesting.carry_coroutine),
     ):
         bench.patcher.patch_function(
             owner,
             name,
-            lambda original, owner, name, carry=carry: Wrapper(original, carry, owner, name),
+            lambda original, _, carry=carry: dressed(carry(original), original),
         )
 
 
@@ -53,15 +54,15 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def turn(bench: Bench) -> Any:
     """What runs in the other thread."""
-    return bench.wrap(CURRENT.get, bench.hook(scope=TURNS))
+    return bench.wrap(CURRENT.get, bench.hook(type=TURNS))
 
 
 def enclosed(bench: Bench) -> list[set[str]]:
-    return [set(call.enclosing) for call in bench.calls]
+    return [set(call.facts) for call in bench.calls]
 
 
 def request(bench: Bench, function: Any) -> Any:
-    return bench.wrap(function, bench.hook(scope=REQUESTS))()
+    return bench.wrap(function, bench.hook(type=REQUESTS))()
 
 
 async def test_call_through_an_executor_of_the_loop_is_nested(bench: Bench, turn: Any) -> None:
@@ -157,7 +158,7 @@ def test_worker_reused_from_outside_while_the_call_goes_on_is_not_nested(
 
 
 def test_only_our_variable_travels(bench: Bench, pool: Any) -> None:
-    other: scope.ContextVar[int] = scope.ContextVar("other", default=0)
+    other: contextvars.ContextVar[int] = contextvars.ContextVar("other", default=0)
 
     def run() -> int:
         other.set(1)
@@ -189,7 +190,7 @@ def test_executor_is_put_back() -> None:
     own.patcher.patch_function(
         ThreadPoolExecutor,
         "submit",
-        lambda original, owner, name: Wrapper(original, scope.carry, owner, name),
+        lambda original, _: dressed(nesting.carry(original), original),
     )
     own.patcher.undo()
     assert vars(ThreadPoolExecutor)["submit"] is before

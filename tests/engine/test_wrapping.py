@@ -22,9 +22,10 @@ from tests.engine.fakes import (
     give_later,
     letters,
     words,
+    words_after_an_await,
     words_at_once,
 )
-from victor_otel.spec import UNSET
+from victor_otel.model.operation import UNSET
 
 
 class Lamp:
@@ -186,20 +187,34 @@ def test_bound_methods_compare_and_hash_as_before(lamp: type[Lamp]) -> None:
     assert one.on.__self__ is one
 
 
-@pytest.mark.parametrize("function", [give, give_later, words_at_once, letters])
-def test_bad_arguments_are_refused_at_the_call_and_count_nothing(
+@pytest.mark.parametrize("function", [give, words_at_once])
+def test_bad_arguments_are_refused_at_the_call(bench: Bench, function: Any) -> None:
+    with pytest.raises(TypeError) as expected:
+        function(unknown=1)
+    with pytest.raises(TypeError) as raised:
+        (bench.stream if function is words_at_once else bench.wrap)(function)(unknown=1)
+    assert str(raised.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("function", [give_later, words_after_an_await, words, letters])
+async def test_bad_arguments_are_refused_at_the_first_step_and_count_nothing(
     bench: Bench, function: Any
 ) -> None:
     with pytest.raises(TypeError) as expected:
         function(unknown=1)
+    called = (bench.wrap if function is give_later else bench.stream)(function)(unknown=1)
     with pytest.raises(TypeError) as raised:
-        (bench.stream if function in (words_at_once, letters) else bench.wrap)(function)(unknown=1)
+        next(called) if function is letters else await (
+            anext(called) if function is words else called
+        )
     assert str(raised.value) == str(expected.value)
-    if function not in (
-        give,
-        words_at_once,
-    ):  # a plain function's own TypeErrors cannot be told from these
-        assert bench.calls == []
+    assert bench.later() == []
+
+
+def test_instance_may_be_missing_or_named(lamp: type[Lamp], bench: Bench) -> None:
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'self'"):
+        lamp.on()  # type: ignore[call-arg]
+    assert lamp.on(self=lamp("blue")) == ("blue", 1, False)
 
 
 async def test_coroutine_bears_the_name_of_the_function(bench: Bench) -> None:
@@ -246,6 +261,42 @@ def test_wrapped_partial_still_works(bench: Bench) -> None:
 
 
 # What stands below our wrapper is called once
+
+
+class Callback:
+    """Callable, but bound to no instance when it stands in a class."""
+
+    def __call__(self, value: object) -> object:
+        return value
+
+
+def test_callable_that_does_not_bind_is_not_bound(bench: Bench) -> None:
+    owner = type("Owner", (), {"call": Callback()})
+    bench.wrap_method(owner, "call")
+    assert (owner().call(1), owner.call(2)) == (1, 2)  # type: ignore[attr-defined]
+    assert [(call.instance, call.args) for call in bench.calls] == [(None, (1,)), (None, (2,))]
+
+
+async def test_method_that_another_tool_wrapped_is_bound_by_its_rules(bench: Bench) -> None:
+    seen: list[Any] = []
+
+    @wrapt.decorator
+    def foreign(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        seen.append(instance)
+        return wrapped(*args, **kwargs)
+
+    class Torch(Lamp):
+        on = foreign(Lamp.on)
+        warm = foreign(Lamp.warm)
+
+    for name in ("on", "warm"):
+        bench.wrap_method(Torch, name)
+    torch = Torch("blue")
+    assert torch.on(2) == ("blue", 2, False)
+    assert await torch.warm(3) == 3
+    assert inspect.iscoroutinefunction(torch.warm)
+    assert seen == [torch, torch]
+    assert [call.instance for call in bench.calls] == [torch, torch]
 
 
 @wrapt.decorator

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import agent, model
 from victor_otel.demo.script import Step, ToolCall
-from victor_otel.verticals.coding import (
+from victor_otel.victor.verticals.coding import (
     FILES_ANALYZED,
     ISSUES_FOUND,
     LOC_REVIEWED,

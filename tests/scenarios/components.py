@@ -8,7 +8,7 @@ from typing import Any
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import agent, model
 from tests.victor.test_chat import ANSWER, KNOCK, gate, listen
-from victor_otel.areas import components
+from victor_otel.victor.areas import components
 
 HEALTH, DEPTH = "victor_component_health", "victor_queue_depth"
 

@@ -10,7 +10,12 @@ from typing import Any
 
 from tests.scenarios.scenario import Count, Scenario
 from victor_otel import record
-from victor_otel.verticals.dataanalysis import DATA_SIZE, QUERIES, QUERY_DURATION, VISUALIZATIONS
+from victor_otel.victor.verticals.dataanalysis import (
+    DATA_SIZE,
+    QUERIES,
+    QUERY_DURATION,
+    VISUALIZATIONS,
+)
 
 CITIES: Sequence[tuple[str, int | None]] = (
     ("Oslo", 709_000),

@@ -19,7 +19,7 @@ from typing import Any
 from unittest import mock
 
 from tests.scenarios.scenario import Count, Scenario
-from victor_otel.verticals.devops import (
+from victor_otel.victor.verticals.devops import (
     CONTAINERS,
     DEPLOYMENT_SUCCESS_RATE,
     DEPLOYMENTS,

@@ -7,9 +7,9 @@ from typing import Any
 
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import agent, model
-from victor_otel.areas import events
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.guide import MetricsCollector
+from victor_otel.victor.areas import events
 
 
 async def subscribed_collector(count: Count) -> None:

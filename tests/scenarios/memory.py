@@ -13,8 +13,8 @@ import pytest
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import agent, model
 from victor_otel import record
-from victor_otel.areas.memory import OPERATIONS, RECALL_ACCURACY
 from victor_otel.demo.script import Step
+from victor_otel.victor.areas.memory import OPERATIONS, RECALL_ACCURACY
 
 DONE, ACCURACY, ERRORS = (
     "victor_memory_operations_total",

@@ -20,8 +20,13 @@ from unittest import mock
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import agent, model
 from tests.victor.test_providers import own
-from victor_otel import catalog, failsafe, health, instrumentation, labels, pipeline, shared
-from victor_otel.areas import providers, tools
+from victor_otel import instrumentation
+from victor_otel.engine import failsafe
+from victor_otel.runtime import RUNTIME
+from victor_otel.signals import pipeline
+from victor_otel.victor import catalog, labels, shared
+from victor_otel.victor import ourselves as area
+from victor_otel.victor.areas import providers, tools
 
 UP, DROPPED = "victor_otel_endpoint_up", "victor_otel_exports_dropped_total"
 
@@ -31,16 +36,15 @@ async def hooks(count: Count) -> None:
     import victor
 
     absent, strange = "victor.providers.concurrency", "victor.integrations.mcp.client"
-    running = instrumentation.current()
+    running = RUNTIME.instrumentation
     assert running is not None
-    instrumentation.deactivate()
+    RUNTIME.deactivate()
     with mock.patch.dict(sys.modules, {strange: ModuleType(strange)}):
         sys.modules.pop(absent, None)
-        instrumentation.activate(running._provider).open()
+        RUNTIME.activate(running._provider).open()
         imported = {name for name in sys.modules if name != strange}
     version = importlib.metadata.version("victor-ai")
-    hooked = {hook.target for hook in catalog.HOOKS if catalog.applies(hook, version)}
-    for target in {*hooked, instrumentation.BRIDGE}:
+    for target in {*catalog.targets(version), instrumentation.BRIDGE}:
         module = target.partition(":")[0]
         state = "bound" if module in imported else "waiting"
         count.set(
@@ -191,23 +195,20 @@ def _pipeline(**variables: str) -> Iterator[pipeline.Pipeline]:
     """What the environment would have us build in a process of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     with mock.patch.dict(os.environ, {**kept, **variables}, clear=True):
-        built = pipeline.connect(instrumentation.HEALTH)
+        built = pipeline.connect(RUNTIME.health)
     assert built.owner == "victor-otel"
     yield built
     built.recorder._provider.shutdown()
     if built.server is not None:
-        built.server.shutdown()
-        built.server.server_close()
+        built.server.close()
 
 
 SCENARIOS: tuple[Scenario, ...] = (
-    Scenario(run=hooks, proves=(health.HOOKS, health.BUILD_INFO), alone=True),
-    Scenario(run=drift, proves=(health.DRIFT,), alone=True),
-    Scenario(run=swallowed_errors, proves=(health.ERRORS,), alone=True),
-    Scenario(run=capped_labels, proves=(health.LABELS_CAPPED, providers.REQUESTS), alone=True),
-    Scenario(
-        run=undeclared_labels, proves=(health.LABELS_UNDECLARED, tools.EXECUTIONS), alone=True
-    ),
-    Scenario(run=refusing_backend, proves=(health.EXPORTS_DROPPED, health.ENDPOINT_UP), alone=True),
-    Scenario(run=taken_port, proves=(health.ENDPOINT_UP,), alone=True),
+    Scenario(run=hooks, proves=(area.HOOKS, area.BUILD_INFO), alone=True),
+    Scenario(run=drift, proves=(area.DRIFT,), alone=True),
+    Scenario(run=swallowed_errors, proves=(area.ERRORS,), alone=True),
+    Scenario(run=capped_labels, proves=(area.LABELS_CAPPED, providers.REQUESTS), alone=True),
+    Scenario(run=undeclared_labels, proves=(area.LABELS_UNDECLARED, tools.EXECUTIONS), alone=True),
+    Scenario(run=refusing_backend, proves=(area.EXPORTS_DROPPED, area.ENDPOINT_UP), alone=True),
+    Scenario(run=taken_port, proves=(area.ENDPOINT_UP,), alone=True),
 )

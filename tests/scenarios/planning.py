@@ -10,9 +10,9 @@ from typing import Any
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import agent, model
 from tests.victor.test_tools import own_tool
-from victor_otel import shared
-from victor_otel.areas import planning
 from victor_otel.demo.script import Step, ToolCall
+from victor_otel.victor import shared
+from victor_otel.victor.areas import planning
 
 RATE, FEATURES, ERRORS = (
     "victor_planning_success_rate",

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic, perf_counter
 
 from tests.scenarios.scenario import Count, Scenario
-from victor_otel.areas import process
+from victor_otel.victor.areas import process
 
 PAGE, TICK = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")

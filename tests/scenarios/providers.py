@@ -9,10 +9,10 @@ from typing import Any
 
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import model
-from tests.victor.test_providers import ask, openai, own, resilient
-from victor_otel import shared
-from victor_otel.areas import providers
+from tests.victor.test_providers import ask, openai, own, refused_key, resilient
 from victor_otel.demo.script import Step, ToolCall, Usage
+from victor_otel.victor import shared
+from victor_otel.victor.areas import providers
 
 
 def _ended(
@@ -106,13 +106,12 @@ async def troubles(count: Count) -> None:
 
 async def resilience(count: Count) -> None:
     """Victor's retries and fallbacks around providers of an application's own."""
-    from victor.core.errors import ProviderAuthError, ProviderConnectionError
+    from victor.core.errors import ProviderConnectionError
 
     lost = ProviderConnectionError("connection error", provider="own")
-    refused = ProviderAuthError("no", provider="own")
     await resilient(own(lost, lost)).chat([], model="m")
     count.add("victor_provider_retries_total", 2, provider="own")
-    await resilient(own(refused), own(name="spare")).chat([], model="m")
+    await resilient(own(refused_key()), own(name="spare")).chat([], model="m")
     for status, error, times in (
         ("success", "", 1),
         ("failure", "provider_connection", 2),

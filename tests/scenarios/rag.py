@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.scenarios.scenario import Count, Scenario
 from victor_otel import record
-from victor_otel.verticals.rag import (
+from victor_otel.victor.verticals.rag import (
     DOCUMENTS_INGESTED,
     INDEX_SIZE,
     RETRIEVAL_LATENCY,

@@ -14,7 +14,7 @@ from tests.scenarios.scenario import Count, Scenario
 from victor_otel import record
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall
-from victor_otel.verticals.research import CITATIONS, SEARCHES, SOURCES, SYNTHESIS_DURATION
+from victor_otel.victor.verticals.research import CITATIONS, SEARCHES, SOURCES, SYNTHESIS_DURATION
 
 ARTICLE = f"<html><body><main>{'Rivers carry water to the sea. ' * 20}</main></body></html>"
 RESULTS = "".join(

@@ -10,12 +10,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from victor_otel.catalog import applies
-from victor_otel.spec import Kind, Metric
+from victor_otel.model.metric import Kind, Metric
+from victor_otel.victor.supported import applies
 
 Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 """`{(Prometheus name, labels): value}`."""
@@ -25,9 +26,11 @@ class Count:
     """The own count of a scenario, by Prometheus names, kept without the instrumentation."""
 
     def __init__(self) -> None:
+        self.began = perf_counter()
+        """When the scenario could begin: a moment after the instrumentation was switched on."""
         self._sums: dict[tuple[str, frozenset[tuple[str, str]]], float] = defaultdict(float)
         self._ratios: dict[tuple[str, frozenset[tuple[str, str]]], tuple[float, float]] = {}
-        self._values: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+        self._values: dict[tuple[str, frozenset[tuple[str, str]]], Callable[[], float]] = {}
         self.tolerances: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
         """By how much a measured series may differ, as its `within` says; others are exact."""
         self.lasting = contextlib.AsyncExitStack()
@@ -46,7 +49,13 @@ class Count:
 
     def set(self, name: str, value: float, *, within: float = 0, **labels: str) -> None:
         """Says what a gauge must show at the end."""
-        self._values[name, frozenset(labels.items())] = float(value)
+        self.set_by(name, lambda: float(value), within=within, **labels)
+
+    def set_by(
+        self, name: str, value: Callable[[], float], *, within: float = 0, **labels: str
+    ) -> None:
+        """The same of a gauge that goes on changing: `value` is asked when the gauge is read."""
+        self._values[name, frozenset(labels.items())] = value
         self._allow(name, within, labels)
 
     def _allow(self, name: str, within: float, labels: Mapping[str, str]) -> None:
@@ -63,7 +72,7 @@ class Count:
     def gauges(self) -> Series:
         """Everything else."""
         ratios = {key: good / total for key, (good, total) in self._ratios.items()}
-        return {**ratios, **self._values}
+        return {**ratios, **{key: value() for key, value in self._values.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +100,8 @@ class Scenario:
 
     def applies(self, version: str = "") -> bool:
         """Whether a version of Victor, the installed one by default, can do the work."""
-        return applies(self, version or importlib.metadata.version("victor-ai"))
+        version = version or importlib.metadata.version("victor-ai")
+        return applies(version, self.since, self.until)
 
 
 @contextlib.asynccontextmanager

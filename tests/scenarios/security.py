@@ -14,15 +14,15 @@ from unittest import mock
 
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import agent, model
-from victor_otel.areas.security import (
+from victor_otel.demo.script import Step, ToolCall
+from victor_otel.victor.areas.security import (
     AUTHORIZATION_SUCCESS_RATE,
     FAILED_AUTHORIZATIONS,
     SCAN_DURATION,
     TEST_PASS_RATE,
     VULNERABILITIES,
 )
-from victor_otel.demo.script import Step, ToolCall
-from victor_otel.shared import SECURITY_EVENTS
+from victor_otel.victor.shared import SECURITY_EVENTS
 
 GRANTED = "victor_security_authorization_success_rate"
 REFUSED = "victor_security_failed_authorizations_total"

@@ -11,9 +11,10 @@ from time import perf_counter
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import agent, model
 from tests.victor.test_chat import own_vertical
-from victor_otel import demo, shared
-from victor_otel.areas import agents, chat, interfaces, providers, sessions, tools, workflows
+from victor_otel import demo
 from victor_otel.demo.script import Step, ToolCall
+from victor_otel.victor import shared
+from victor_otel.victor.areas import agents, chat, interfaces, providers, sessions, tools, workflows
 
 _RATED = frozenset({"success", "failure", "timeout"})
 """What is cancelled, paused or rejected is in no ratio."""

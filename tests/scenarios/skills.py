@@ -11,7 +11,7 @@ import pytest
 
 from tests.scenarios.scenario import Count, Scenario
 from victor_otel import record
-from victor_otel.areas.skills import DISCOVERED, LOOPS, PROFICIENCY
+from victor_otel.victor.areas.skills import DISCOVERED, LOOPS, PROFICIENCY
 
 FOUND, SCORE, RAN = (
     "victor_skill_discovery_total",

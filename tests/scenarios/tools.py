@@ -12,8 +12,8 @@ from typing import Any
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import agent, model
 from tests.victor.test_tools import Bench, asked, double, human, own_tool, shell
-from victor_otel import shared
-from victor_otel.areas import tools
+from victor_otel.victor import shared
+from victor_otel.victor.areas import tools
 
 
 def _ran(count: Count, tool: str, status: str, *, times: int = 1, error: str = "") -> None:

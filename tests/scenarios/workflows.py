@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.scenarios.scenario import Count, Scenario
-from victor_otel import shared
-from victor_otel.areas import workflows
+from victor_otel.victor import shared
+from victor_otel.victor.areas import workflows
 
 RUNS, FEATURES, ERRORS = (
     "victor_workflow_executions_total",

@@ -27,8 +27,8 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from victor_otel.areas.chat import DURATION
-from victor_otel.shared import REQUESTS
+from victor_otel.victor.areas.chat import DURATION
+from victor_otel.victor.shared import REQUESTS
 
 AT_ONCE = 16
 # Each of the runs at once pauses so long before the next one.

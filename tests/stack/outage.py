@@ -39,7 +39,7 @@ from tests.stack.processes import (
     wait_until,
 )
 from tests.stack.test_routes import total
-from victor_otel.shared import REQUESTS
+from victor_otel.victor.shared import REQUESTS
 
 SCRAPE = 1.0
 # interval/short holds totals for so long, and a busy machine is late by so much.

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import socket
 import sys
 import tempfile
 import threading
@@ -37,7 +39,7 @@ import victor_otel
 from tests.scenarios import SCENARIOS
 from tests.scenarios.scenario import Count, Scenario, Series, end_tasks, exported, of, played
 from victor_otel.demo import sandbox
-from victor_otel.spec import Kind
+from victor_otel.model.metric import Kind
 
 
 class Replicas(MetricExporter):
@@ -107,7 +109,13 @@ def main(*arguments: str) -> None:
     push = PeriodicExportingMetricReader(Replicas(replicas), export_interval_millis=5000)
     provider = MeterProvider(
         [PrometheusMetricReader(registry=registry, scope_info_enabled=False), push],
-        resource=Resource.create({"service.name": "scenarios"}),
+        resource=Resource.create(
+            {
+                "service.name": "scenarios",
+                "host.name": socket.gethostname(),
+                "process.pid": os.getpid(),
+            }
+        ),
         exemplar_filter=AlwaysOffExemplarFilter(),
     )
     chosen = [one for one in SCENARIOS if one.applies() and not one.alone]

@@ -19,10 +19,11 @@ from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExp
 
 from tests.processes import environment
 from tests.stack.processes import Labels
-from victor_otel import instrumentation, recorder
-from victor_otel.areas import chat, process, providers, tools
-from victor_otel.shared import REQUESTS
-from victor_otel.spec import Kind, Metric
+from victor_otel.model.metric import Kind, Metric
+from victor_otel.runtime import RUNTIME
+from victor_otel.signals import recorder
+from victor_otel.victor.areas import chat, process, providers, tools
+from victor_otel.victor.shared import REQUESTS
 
 AT_ONCE = 16
 VERSIONS = ("0.9.5", "0.17.0")
@@ -78,7 +79,7 @@ def play(endpoint: str, runs: int) -> None:
 
 
 def _run_all(runs: int) -> None:
-    instrumentation.activate()
+    RUNTIME.activate()
     # Imports, for all runs at once, what a pipeline is made of.
     OTLPMetricExporter()
     running = 0
@@ -112,7 +113,7 @@ def _run(run: int) -> None:
     )
     # The version of the instrumentation is that of the scope.
     recorder.__version__ = VERSIONS[run % 2]
-    record = instrumentation.activate().record
+    record = RUNTIME.activate().record
     for metric, value, labels in recorded(run):
         record(metric, value, **labels)
 

@@ -19,6 +19,7 @@ from tests.stack.backends import (
 from tests.stack.load import AT_ONCE, SHORT, SHORT_COUNT, push, push_total
 from tests.stack.outage import HELD, SCRAPE, SLACK, Outcome, lives, play, shown_by, waiting
 from tests.stack.processes import (
+    DIRECT,
     HOST,
     Labels,
     collector,
@@ -31,7 +32,7 @@ from tests.stack.processes import (
 )
 from tests.stack.test_routes import counted, demo, normalized
 from victor_otel.demo.view import differences
-from victor_otel.shared import REQUESTS
+from victor_otel.victor.shared import REQUESTS
 
 pytestmark = pytest.mark.stack
 
@@ -111,6 +112,8 @@ def test_two_vendors_show_the_series_that_the_collector_shows(tmp_path: Path) ->
                 }
             )
             assert shown[REQUESTS.prometheus_name, _SHORT_RUN] == 40
+            # VictoriaMetrics finds new series once it has flushed what it holds in memory.
+            assert DIRECT.open(f"{second}/internal/force_flush").status == 200
             one, two = (identified(series(url, _OURS)) for url in (first.url, second))
             assert one == shown
             assert two.keys() == shown.keys()

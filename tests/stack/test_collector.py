@@ -56,6 +56,8 @@ def points(count: int = 1, *, lifetime: str = "long", padding: int = 0) -> bytes
         [
             _pair("service.name", "victor"),
             _pair("service.instance.id", "one"),
+            _pair("host.name", "shop-1"),
+            _pair("process.pid", "7"),
             _pair("victor.process.lifetime", lifetime),
         ]
     )

@@ -6,11 +6,14 @@ is not filled then stands with its reason in tests/dashboards.py.
 
 from __future__ import annotations
 
+import re
+import socket
 import subprocess
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import pytest
+from scripts.grafana.promql import named, of
 
 from tests.dashboards import ANNOTATIONS, CHOICES, EMPTY_ALLOWED, FOLDER, QUESTIONS, filled
 from tests.stack.conftest import REPLICAS, Played
@@ -93,6 +96,20 @@ def test_without_victor_nothing_is_claimed() -> None:
         assert answered == {("victor-overview", "Firing alerts")}
         (count,) = {filled(one.expr) for one in QUESTIONS if one.title == "Firing alerts"}
         assert [value for _, value in query(alone.url, count)] == [0]
+
+
+def test_a_process_is_named_by_host_and_id_and_what_has_none_by_its_instance(seen: Seen) -> None:
+    def right() -> bool:
+        processes = query(seen.url, filled(named(of("victor_otel_build_info"))))
+        assert len(processes) == 2 * seen.replicas  # scraped and pushed
+        names = {labels["process"] for labels, _ in processes}
+        assert all(re.fullmatch(rf"{socket.gethostname()} \d+", name) for name in names)
+        runs = query(seen.url, filled(named(of("victor_requests_total", 'interface="cli"'))))
+        assert any(labels["process"] == labels["instance"] for labels, _ in runs)
+        return True
+
+    # A page may come late while others work.
+    wait_until(right, 60)
 
 
 def test_annotations_are_answered(seen: Seen) -> None:

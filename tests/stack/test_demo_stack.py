@@ -1,52 +1,56 @@
-"""The one command that runs everything on this machine, as a person would."""
+"""The one command that runs everything on this machine starts and ends as a person expects."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+import re
+from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.processes import environment
-from tests.stack.processes import ROOT, answer, query, wait_until
+from tests.stack.demo import ALERTMANAGER, PROMETHEUS, Demo, demo, demo_is_counted, hurried
+from tests.stack.processes import answer, wait_until
 
 pytestmark = pytest.mark.stack
 
-PROMETHEUS = "http://127.0.0.1:9090"
-ALERTMANAGER = "http://127.0.0.1:9093"
+
+def test_one_command_runs_the_shipped_files_and_ctrl_c_ends_them(tmp_path: Path) -> None:
+    with demo(tmp_path / "output.txt") as running:
+        wait_until(lambda: running.process.poll() is not None or demo_is_counted(), 120)
+        assert running.process.poll() is None, running.said
+        wait_until(every_target_is_up)
+        wait_until(every_rule_is_healthy, 60)
+        # At least the Watchdog.
+        wait_until(lambda: answer(f"{ALERTMANAGER}/api/v2/alerts"), 120)
+        parts = psutil.Process(running.process.pid).children(recursive=True)
+        assert running.interrupt() == 0
+    assert [part for part in parts if part.is_running()] == []
+    assert f"  {PROMETHEUS}/alerts" in running.said
+    logs = logs_of(running)
+    assert {log.stem for log in logs.iterdir()} == {
+        "alertmanager",
+        "collector",
+        "demo",
+        "prometheus",
+    }
+    assert "Server is ready" in (logs / "prometheus.log").read_text(encoding="utf-8")
 
 
-def test_one_command_runs_the_shipped_files_and_ctrl_c_ends_them() -> None:
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / "demo_stack.py")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-        start_new_session=True,
-        # A shell's background jobs ignore Ctrl-C, and so would whatever they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    ) as stack:
-        try:
-            wait_until(lambda: stack.poll() is not None or demo_is_counted(), 120)
-            assert stack.poll() is None, stack.communicate()
-            wait_until(every_target_is_up)
-            wait_until(every_rule_is_healthy, 60)
-            # At least the Watchdog.
-            wait_until(lambda: answer(f"{ALERTMANAGER}/api/v2/alerts"), 120)
-        finally:
-            os.killpg(stack.pid, signal.SIGINT)
-            out, _ = stack.communicate(timeout=60)
-    assert stack.returncode == 0
-    assert PROMETHEUS in out
-    with pytest.raises(ProcessLookupError):
-        os.killpg(stack.pid, 0)
+def test_a_part_that_does_not_start_ends_it_and_is_quoted(tmp_path: Path) -> None:
+    root = hurried(tmp_path / "clone")
+    (root / "collector" / "config.yaml").write_text("receivers: {nonsense: {}}", encoding="utf-8")
+    with demo(tmp_path / "output.txt", root) as running:
+        assert running.process.wait(60) == 1
+    assert "collector ended by itself; its last lines:" in running.said
+    assert "nonsense" in running.said
+    assert "nonsense" in (logs_of(running) / "collector.log").read_text(encoding="utf-8")
 
 
-def demo_is_counted() -> bool:
-    return bool(query(PROMETHEUS, 'sum(victor_total_requests{interface="sdk"}) > 0'))
+def logs_of(ended: Demo) -> Path:
+    """Where its last line says that the logs are."""
+    last = re.fullmatch(r"The logs stay in (.+) until the next start.", ended.said.splitlines()[-1])
+    assert last, ended.said
+    return Path(last[1])
 
 
 def every_target_is_up() -> bool:

@@ -65,8 +65,8 @@ def variables(home: Path) -> dict[str, str]:
     path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
     given = environment(PATH=path, HOME=str(home), NO_PROXY="127.0.0.1,localhost")
     # What scripts/stack.py has built is kept below the home, which is another one here.
-    built = os.environ.get("VICTOR_OTEL_STACK_CACHE") or "~/.cache/victor-otel/stack"
-    given["VICTOR_OTEL_STACK_CACHE"] = str(Path(built).expanduser())
+    built = os.environ.get("VICTOR_STACK_CACHE") or "~/.cache/victor-otel/stack"
+    given["VICTOR_STACK_CACHE"] = str(Path(built).expanduser())
     del given["PYTHONPATH"]
     return given
 

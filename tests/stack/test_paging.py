@@ -65,9 +65,11 @@ def test_a_failing_security_check_pages_and_its_repair_resolves(tmp_path: Path) 
         "instance": f"127.0.0.1:{port}",
     }
     assert alert["annotations"] == {
-        "summary": f"Only 66.67% of the security tests passed in 127.0.0.1:{port} of victor",
-        "description": "The last complete security check passed 66.67% of its rules or tests "
-        "(threshold 90%). What they protect against may be happening.",
+        "summary": "Only 66.67% of security checks passed in process "
+        f"127.0.0.1:{port} of service victor",
+        "description": "The last complete check passed 66.67% of its rules or tests (threshold "
+        "90%). The risk that the failed ones look for is present, usually a vulnerable "
+        "dependency. First run the scan again and read its report, which names it.",
         "runbook_url": f"{RUNBOOKS}/SecurityTestFailure.md",
         "__dashboardUid__": "victor-errors",
         "__panelId__": "44",

@@ -21,11 +21,11 @@ from tests.stack.processes import (
     series,
     wait_until,
 )
-from victor_otel import catalog
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, Usage
 from victor_otel.demo.view import differences
-from victor_otel.spec import Kind
+from victor_otel.model.metric import Kind
+from victor_otel.victor import catalog
 
 pytestmark = pytest.mark.stack
 
@@ -223,5 +223,5 @@ def test_deltas_pushed_straight_into_prometheus_are_refused_and_the_log_says_why
             OTEL_EXPORTER_OTLP_ENDPOINT=f"{receiving.url}/api/v1/otlp",
             VICTOR_OTEL_LIFETIME="short",
         )
-        assert done.stderr.count("did not accept a push of deltas") == 1
+        assert done.stderr.count("Deltas need a Collector that accumulates") == 1
         assert series(receiving.url, _OURS) == {}

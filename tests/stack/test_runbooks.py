@@ -18,6 +18,7 @@ pytestmark = pytest.mark.stack
 
 # What shows nothing here, by a part of the query, and why.
 NOTHING = {
+    "error_budget_remaining": "it waits for a day",
     "otelcol_exporter_send_failed_metric_points": "the backend refused nothing",
     "otelcol_exporter_enqueue_failed_metric_points": "no queue was full",
     "victor_otel_endpoint_up": "the pipeline is the test's, not victor-otel's own",

@@ -8,8 +8,8 @@ from tests.scenarios import SCENARIOS
 from tests.stack.conftest import Played
 from tests.stack.processes import Labels, series, wait_until
 from tests.stack.test_routes import Series, cumulative, exported_name, names, normalized
-from victor_otel import catalog
-from victor_otel.spec import Kind
+from victor_otel.model.metric import Kind
+from victor_otel.victor import catalog
 
 pytestmark = pytest.mark.stack
 

@@ -12,9 +12,9 @@ from tests.stack.processes import Collector, collector, prometheus, query, serie
 from tests.stack.replica import replica
 from tests.stack.short_runs import expected, play
 from tests.stack.test_routes import Series, normalized
-from victor_otel import catalog
 from victor_otel.demo.view import differences
-from victor_otel.spec import Kind
+from victor_otel.model.metric import Kind
+from victor_otel.victor import catalog
 
 pytestmark = pytest.mark.stack
 

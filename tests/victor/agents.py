@@ -12,13 +12,15 @@ from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import (
     HistogramDataPoint,
     InMemoryMetricReader,
+    MetricReader,
     NumberDataPoint,
 )
+from opentelemetry.sdk.metrics.view import View
 
-from victor_otel import instrumentation
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.sandbox import sandbox
 from victor_otel.demo.script import Script, Step
+from victor_otel.runtime import RUNTIME
 
 Points = Mapping[tuple[str, frozenset[tuple[str, Any]]], float]
 
@@ -26,10 +28,13 @@ Points = Mapping[tuple[str, frozenset[tuple[str, Any]]], float]
 class Recorded:
     """An application's own MeterProvider, and what it holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *others: MetricReader, views: Sequence[View] = ()) -> None:
         self.reader = InMemoryMetricReader()
         self.provider = MeterProvider(
-            [self.reader], shutdown_on_exit=False, exemplar_filter=AlwaysOffExemplarFilter()
+            [self.reader, *others],
+            shutdown_on_exit=False,
+            exemplar_filter=AlwaysOffExemplarFilter(),
+            views=views,
         )
 
     def points(self, *names: str, zeros: bool = False) -> dict[tuple[Any, ...], float]:
@@ -56,15 +61,15 @@ def _value(point: Any) -> float:
 
 
 @contextmanager
-def recording() -> Iterator[Recorded]:
+def recording(recorded: Recorded | None = None) -> Iterator[Recorded]:
     """Instrumented into a provider of the test's own."""
-    instrumentation.deactivate()
-    recorded = Recorded()
-    instrumentation.activate(recorded.provider).open()
+    RUNTIME.deactivate()
+    recorded = recorded or Recorded()
+    RUNTIME.activate(recorded.provider).open()
     try:
         yield recorded
     finally:
-        instrumentation.deactivate()
+        RUNTIME.deactivate()
 
 
 @contextmanager

@@ -55,10 +55,10 @@ async def test_questions_from_many_threads_all_count(recorded: Recorded) -> None
 
 def test_both_answers_of_both_caches_exist_from_the_start(recorded: Recorded) -> None:
     tiered()
-    from victor_otel import instrumentation
+    from victor_otel.runtime import RUNTIME
 
-    instrumentation.deactivate()
-    instrumentation.activate(recorded.provider).open()
+    RUNTIME.deactivate()
+    RUNTIME.activate(recorded.provider).open()
     assert recorded.points(CACHE, zeros=True) == {
         (CACHE, ("cache", cache), ("result", result)): 0
         for cache in ("tool", "tiered")

@@ -12,31 +12,36 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from victor_otel import catalog, classes, instrumentation, scope
-from victor_otel.areas import events
-from victor_otel.classes import VictorClass
-from victor_otel.health import victor_version
-from victor_otel.patching import resolve
-from victor_otel.spec import Hook
-from victor_otel.verticals import dataanalysis, rag
+from victor_otel import instrumentation
+from victor_otel.engine.patching import resolve
+from victor_otel.model.rows import Begins, Binds
+from victor_otel.runtime import RUNTIME
+from victor_otel.victor import catalog, classes, context
+from victor_otel.victor.areas import events
+from victor_otel.victor.areas.tools import read_call
+from victor_otel.victor.catalog import WrappingRow
+from victor_otel.victor.classes import VictorClass
+from victor_otel.victor.supported import release, victor_version
+from victor_otel.victor.verticals import dataanalysis, rag
 
 VERSION = victor_version()
 
 
-def is_here(hook: Hook) -> bool:
+def is_here(row: WrappingRow) -> bool:
     """Whether the extra that a target's module needs is installed, if it needs one."""
-    return hook.needs is None or importlib.util.find_spec(hook.needs.module) is not None
+    needs = catalog.target_of(row).needs
+    return needs is None or importlib.util.find_spec(needs.module) is not None
 
 
-DECLARED = instrumentation.hooks_by_target(VERSION)
-TARGETS = sorted(target for target, rows in DECLARED.items() if all(map(is_here, rows)))
+DECLARED = catalog.targets(VERSION)
+TARGETS = sorted(target for target, each in DECLARED.items() if all(map(is_here, each)))
 
 
 def owner_and_name(target: str) -> tuple[Any, str]:
@@ -49,7 +54,7 @@ def identities(owner: Any) -> dict[str, int]:
     return {name: id(value) for name, value in vars(owner).items()}
 
 
-def hooks(target: str) -> list[Any]:
+def rows(target: str) -> Sequence[WrappingRow]:
     return DECLARED[target]
 
 
@@ -58,12 +63,13 @@ def test_hook_resolves_and_is_of_the_kind_that_is_wrapped(target: str) -> None:
     owner, name = owner_and_name(target)
     function = inspect.getattr_static(owner, name)
     function = getattr(function, "__func__", function)
-    streams = [hook for hook in hooks(target) if hook.stream is not None]
+    declared = [catalog.target_of(row) for row in rows(target)]
+    streams = [each for each in declared if each.stream is not None]
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         assert streams, f"{target} is a generator: declare `stream`"
     elif streams:
-        assert all(hook.overrides for hook in streams) or not inspect.iscoroutinefunction(function)
-    if any(hook.asgi for hook in hooks(target)):
+        assert all(each.overrides for each in streams) or not inspect.iscoroutinefunction(function)
+    if any(each.asgi for each in declared):
         assert not inspect.iscoroutinefunction(function)
 
 
@@ -90,7 +96,7 @@ def test_the_user_of_a_request_is_where_we_ask_for_it() -> None:
 
     before = auth_subject_id.set("ann")
     try:
-        assert scope._authenticated_user() == "ann"
+        assert context.authenticated_user() == "ann"
     finally:
         auth_subject_id.reset(before)
 
@@ -98,8 +104,8 @@ def test_the_user_of_a_request_is_where_we_ask_for_it() -> None:
 def test_the_bridge_into_a_thread_takes_a_coroutine_first() -> None:
     owner, name = owner_and_name(instrumentation.BRIDGE)
     assert next(iter(inspect.signature(getattr(owner, name)).parameters)) == "coro"
-    assert instrumentation.activate().health.hooks[instrumentation.BRIDGE] == "bound"
-    instrumentation.deactivate()
+    assert RUNTIME.activate().health.hooks[instrumentation.BRIDGE] == "bound"
+    RUNTIME.deactivate()
 
 
 @dataclass(frozen=True)
@@ -156,13 +162,13 @@ def switch() -> Switch:
     def look() -> None:
         looks.append({target: Look.at(target) for target in TARGETS})
 
-    instrumentation.deactivate()
+    RUNTIME.deactivate()
     for target in TARGETS:
         Look.at(target)  # what is imported changes what imports it
     look()
-    states = dict(instrumentation.activate().health.hooks)
+    states = dict(RUNTIME.activate().health.hooks)
     look()
-    instrumentation.deactivate()
+    RUNTIME.deactivate()
     look()
     return Switch(*looks, states)
 
@@ -183,9 +189,9 @@ def test_wrapped_function_looks_like_the_original(switch: Switch, target: str) -
     assert bound.seen_as == before.seen_as
 
 
-def asked_of(function: Any) -> set[tuple[str, int]]:
-    """The arguments that an observer, and what it calls of its module, asks for by position."""
-    found = set[tuple[str, int]]()
+def asked_of(function: Any) -> set[str]:
+    """The arguments that a reader, and what it calls of its module, asks for."""
+    found = set[str]()
     pending, seen = [function], set[Any]()
     while pending:
         function = inspect.unwrap(pending.pop())
@@ -197,9 +203,7 @@ def asked_of(function: Any) -> set[tuple[str, int]]:
         steps = list(dis.get_instructions(code))
         for at, step in enumerate(steps):
             if step.opname.startswith("LOAD_") and step.argval == "argument":
-                name, position = (each.argval for each in steps[at + 1 : at + 3])
-                if isinstance(position, int):
-                    found.add((name, position))
+                found.add(next(s.argval for s in steps[at + 1 :] if s.opname == "LOAD_CONST"))
         owner = function.__qualname__.rpartition(".")[0]
         around = {**function.__globals__, **vars(function.__globals__.get(owner, object))}
         around |= inspect.getclosurevars(function).nonlocals
@@ -207,24 +211,38 @@ def asked_of(function: Any) -> set[tuple[str, int]]:
     return found
 
 
-def asked(target: str) -> set[tuple[str, int]]:
-    functions = [
-        function
-        for hook in hooks(target)
-        for function in (hook.observe, hook.when, hook.owner, hook.digest)
-        if function is not None
-    ]
-    return set[tuple[str, int]]().union(*map(asked_of, functions))
+def readers(target: str) -> list[Any]:
+    """The functions that are shown an operation which begins in a target."""
+    found: list[Any] = []
+    for row in rows(target):
+        if isinstance(row, Begins):
+            found += [row.when, row.at_start, row.read]
+            found += [each.observe for _, kind, each in catalog.OBSERVED if kind is row.type]
+        elif isinstance(row, Binds):
+            found.append(row.owner)
+    return [function for function in found if function is not None]
 
 
-@pytest.mark.parametrize("target", [target for target in TARGETS if asked(target)])
-def test_arguments_are_where_they_are_asked_for(target: str) -> None:
+def declared(target: str) -> set[str]:
+    return {name for row in rows(target) for name in catalog.target_of(row).arguments}
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS if declared(target)])
+def test_the_arguments_that_a_target_declares_are_there(target: str) -> None:
     owner, name = owner_and_name(target)
-    parameters = list(inspect.signature(getattr(owner, name)).parameters)
-    if parameters[:1] == ["self"]:
-        del parameters[0]
-    there = {one for one in asked(target) if one[0] in parameters}
-    assert {(name, parameters.index(name)) for name, _ in there} == there
+    assert declared(target) <= set(inspect.signature(getattr(owner, name)).parameters)
+
+
+def test_readers_ask_for_no_argument_that_no_target_of_theirs_declares() -> None:
+    """Several functions may begin an operation, each with arguments of its own."""
+    given: dict[Any, set[str]] = {}
+    for target in DECLARED:
+        for reader in readers(target):
+            given.setdefault(reader, set()).update(declared(target))
+    assert {reader: asked_of(reader) - names for reader, names in given.items()} == {
+        reader: set[str]() for reader in given
+    }
+    assert {reader for reader in given if asked_of(reader)} >= {read_call}
 
 
 def names_read() -> set[str]:
@@ -232,23 +250,25 @@ def names_read() -> set[str]:
     ours = Path(catalog.__file__).parent
     found = set[str]()
     modules = (*ours.glob("areas/*.py"), *ours.glob("verticals/*.py"))
-    for path in (*modules, ours / "scope.py", ours / "shared.py"):
+    for path in (*modules, ours / "context.py", ours / "shared.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
-                case ast.Call(func=ast.Name("getattr"), args=[_, ast.Constant(str(name)), *_]):
+                case ast.Call(
+                    func=ast.Name("getattr" | "attribute"), args=[_, ast.Constant(str(name)), *_]
+                ):
                     found.add(name)
                 case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(str(name)), *_]):
                     found.add(name)
                 case ast.Subscript(slice=ast.Constant(str(name))):
                     found.add(name)
-                case ast.Attribute(attr=name) if ast.unparse(node.value).startswith(_OF_VICTOR):
+                case ast.Attribute(attr=name) if _OF_VICTOR.match(ast.unparse(node.value)):
                     found.add(name)
                 case _:
                     pass
     return found
 
 
-_OF_VICTOR = ("call.result", "call.instance", "call.error", "call.argument(", "call.kwargs")
+_OF_VICTOR = re.compile(r"\w+\.(result|instance|error|argument\()")
 _NOT_VICTORS = {"iowait", "sched_getaffinity", "victor.core.context"}
 """Names that psutil, Python and `sys.modules` are asked for."""
 _LATER = {"execution_outcome": (0, 10)}
@@ -263,19 +283,18 @@ def test_every_attribute_and_key_that_is_read_occurs_in_victors_source() -> None
             for folder in spec.submodule_search_locations or ():
                 for path in Path(folder).rglob("*.py"):
                     words.update(re.findall(r"\w+", path.read_text(encoding="utf-8")))
-    version = catalog.release(VERSION or "")
+    version = release(VERSION or "")
     later = {name for name, since in _LATER.items() if version < since}
     asked = names_read()
-    assert {"agentic_loop_success", "_vertical_context"} <= asked
+    assert {"agentic_loop_success", "_vertical_context", "outcome_kind"} <= asked
     assert asked - _NOT_VICTORS - words == later
 
 
-def test_every_metric_is_fed_by_a_hook_a_reading_or_the_application() -> None:
+def test_every_metric_is_fed_by_a_row_a_reading_or_the_application() -> None:
     fed = {rag.SEARCH_ACCURACY, dataanalysis.VISUALIZATIONS, events.BUS_EVENTS}
-    fed |= {metric for hook in catalog.HOOKS for metric in hook.feeds}
-    fed |= {metric for area in catalog.AREAS for follow in area.follows for metric in follow.feeds}
+    fed |= catalog.fed_by(catalog.WRAPPED)
     fed |= {reading.metric for area in catalog.AREAS for reading in area.readings}
-    fed |= {hook.scope.in_flight for hook in catalog.HOOKS if hook.scope and hook.scope.in_flight}
+    fed |= set(catalog.IN_FLIGHT.values())
     assert set(catalog.METRICS) == fed
 
 
@@ -298,9 +317,9 @@ def test_uninstrument_leaves_every_provider_and_tool_class_as_it_was() -> None:
             ProviderRegistry.get(name)
     classes = {cls for base in (BaseProvider, BaseTool) for sub in below(base) for cls in sub.mro()}
     before = {cls: identities(cls) for cls in classes}
-    instrumentation.activate()
+    RUNTIME.activate()
     assert sum(identities(cls) != before[cls] for cls in classes) > 20
-    instrumentation.deactivate()
+    RUNTIME.deactivate()
     assert {cls: identities(cls) for cls in classes} == before
 
 
@@ -316,7 +335,7 @@ import victor.agent.services.chat_service as module
 del module.ChatService.stream_chat
 from typer.testing import CliRunner
 from victor_otel.cli import app
-answer = CliRunner().invoke(app, ["doctor", "--json"])
+answer = CliRunner().invoke(app, ["doctor", "--json", "--verbose"])
 report = json.loads(answer.stdout)
 missing = [hook for hook, state in report["hooks"].items() if state == "missing"]
 
@@ -350,8 +369,9 @@ def test_a_target_broken_by_hand_is_said_by_doctor_and_nothing_else_changes() ->
 
 _WITHOUT_EXTRAS = """
 import json, sys
-from victor_otel import catalog
-needed = {hook.target: hook.needs for hook in catalog.HOOKS if hook.needs}
+from victor_otel.victor import catalog
+targets = map(catalog.target_of, catalog.WRAPPED)
+needed = {target.path: target.needs for target in targets if target.needs}
 for extra in needed.values():
     sys.modules[extra.module] = None
 from victor_otel.doctor import examine

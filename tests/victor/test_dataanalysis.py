@@ -12,9 +12,8 @@ import pytest
 from tests.scenarios.dataanalysis import connected, shell_policy, write_cities
 from tests.victor.agents import Recorded, recording
 from victor_otel import record
-from victor_otel.spec import Call
-from victor_otel.verticals import dataanalysis
-from victor_otel.verticals.dataanalysis import MAX_VALUES, shell_status, size
+from victor_otel.victor.verticals import dataanalysis
+from victor_otel.victor.verticals.dataanalysis import MAX_VALUES, shell_status, size
 
 QUERIES = "victor.dataanalysis.queries"
 DURATION = "victor.dataanalysis.query.duration"
@@ -291,9 +290,7 @@ async def test_shell_commands_are_no_queries() -> None:
     ],
 )
 def test_the_shells_answer_tells_how_a_query_ended(answer: Any, status: str) -> None:
-    call = Call(None, (), {})
-    call.result = answer
-    assert shell_status(call) == status
+    assert shell_status(answer) == status
 
 
 # Visualizations.

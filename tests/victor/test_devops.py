@@ -26,9 +26,9 @@ from tests.scenarios.devops import (
     terraform,
     unhealthy,
 )
-from tests.victor.agents import Recorded
-from victor_otel import instrumentation
-from victor_otel.verticals import devops
+from tests.victor.agents import Recorded, recording
+from victor_otel.runtime import RUNTIME
+from victor_otel.victor.verticals import devops
 
 DEPLOYED = "victor.devops.deployments"
 RATE = "victor.devops.deployment_success_rate"
@@ -431,8 +431,8 @@ async def test_what_an_earlier_instrumentation_saw_start_is_not_subtracted(
 ) -> None:
     with docker():
         early = await provider().start(service("cache"))
-        instrumentation.deactivate()
-        instrumentation.activate(recorded.provider).open()
+        RUNTIME.deactivate()
+        RUNTIME.activate(recorded.provider).open()
         await provider().start(service("cache"))
         await provider().stop(early)
         assert running(recorded) == 1
@@ -506,21 +506,20 @@ async def test_a_run_that_is_recorded_again_took_place_once(recorded: Recorded) 
     assert recorded.points(PIPELINES) == executed(success=1)
 
 
-async def test_only_so_many_runs_are_remembered(
-    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_only_so_many_runs_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devops, "MAX_IDS", 2)
-    for number in (1, 2, 1, 3, 2, 1):  # the last one is forgotten by then
-        with pytest.raises(AttributeError):
-            await record(run(str(number), "success"))
-    assert recorded.points(PIPELINES) == executed(success=4)
+    with recording() as recorded:
+        for number in (1, 2, 1, 3, 1, 2):  # the last one is forgotten by then
+            with pytest.raises(AttributeError):
+                await record(run(str(number), "success"))
+        assert recorded.points(PIPELINES) == executed(success=4)
 
 
 def test_counters_start_at_zero_and_ratios_with_the_first_deployment(recorded: Recorded) -> None:
     for module in ("victor_devops.handlers", "victor.observability.pipeline.manager"):
         importlib.import_module(module)
-    instrumentation.deactivate()
-    instrumentation.activate(recorded.provider).open()
+    RUNTIME.deactivate()
+    RUNTIME.activate(recorded.provider).open()
     points = recorded.points(DEPLOYED, RATE, PIPELINES, zeros=True)
     sources = ("conversation", "terraform", "docker", "kubernetes", "ecs", "other")
     statuses = ("success", "failure", "timeout", "cancelled")

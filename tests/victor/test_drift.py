@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from tests.processes import ROOT
-from victor_otel import classes, drift, enumerations
-from victor_otel.classes import VictorClass
-from victor_otel.drift import State
-from victor_otel.enumerations import Enumeration
-from victor_otel.health import Health
+from victor_otel.engine.health import Health
+from victor_otel.victor import classes, drift, enumerations, ourselves
+from victor_otel.victor.classes import VictorClass
+from victor_otel.victor.drift import State
+from victor_otel.victor.enumerations import Enumeration
 
 OLD, NEW = "victor_known.old", "victor_known.new"
 PAUSE = VictorClass("Pause", (OLD, NEW))
@@ -162,15 +162,15 @@ def test_what_is_no_enumeration_any_more_has_moved(victor: Victor) -> None:
 
 
 def test_the_metric_counts_members_and_is_absent_where_nothing_is_known(victor: Victor) -> None:
-    assert list(Health().read_drift()) == [
+    assert list(ourselves.read_drift(Health())) == [
         (1.0, {"kind": "class", "symbol": f"{NEW}:Pause"}),
         (1.0, {"kind": "class", "symbol": f"{OLD}:Mood"}),
     ]
     victor.has("old", "new")
     drift._lacks.cache_clear()
-    assert list(Health().read_drift()) == []
+    assert list(ourselves.read_drift(Health())) == []
     victor.imports(OLD, Mood=mood("calm", "tired", "glad"), Pause=defined_in(OLD))
-    assert list(Health().read_drift()) == [
+    assert list(ourselves.read_drift(Health())) == [
         (0.0, {"kind": "class", "symbol": f"{NEW}:Pause"}),
         (0.0, {"kind": "class", "symbol": f"{OLD}:Mood"}),
         (3.0, {"kind": "member", "symbol": f"{OLD}:Mood"}),
@@ -184,7 +184,7 @@ def test_a_hook_whose_module_is_gone_is_missing(victor: Victor) -> None:
     victor.has("old")
     health = Health()
     health.hooks = {f"{NEW}:f": "waiting", f"{OLD}:f": "waiting", "victor_absent.any:f": "waiting"}
-    assert health.states() == {
+    assert ourselves.states(health) == {
         f"{NEW}:f": "missing",
         f"{OLD}:f": "waiting",
         "victor_absent.any:f": "waiting",
@@ -220,13 +220,13 @@ import asyncio, json, sys
 from scripts import radar
 from tests.victor.agents import Recorded, sandboxed
 from tests.victor.test_providers import own
-from victor_otel.areas import process
+from victor_otel.victor.areas import process
 import victor_otel
 from victor_otel.doctor import examine
 
 with sandboxed():
     exec(sys.argv[1])
-    report = examine().as_dict()
+    report = examine(thorough=True).as_dict()
     recorded = Recorded()
     victor_otel.start(recorded.provider)
     asyncio.run(own().chat([], model="m"))

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import victor
-from victor_otel import enumerations, labels
-from victor_otel.areas import components
-from victor_otel.enumerations import Enumeration
-from victor_otel.verticals import devops
+from victor_otel.victor import enumerations, labels
+from victor_otel.victor.areas import components
+from victor_otel.victor.enumerations import Enumeration
+from victor_otel.victor.verticals import devops
 
 
 @pytest.mark.parametrize("known", enumerations.ALL, ids=lambda known: known.where.path)

@@ -11,9 +11,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.victor.agents import Recorded, agent, model
-from victor_otel import custom, failsafe, instrumentation, intake, pipeline
+from victor_otel import custom, intake
 from victor_otel.demo.script import Step, ToolCall
+from victor_otel.engine import failsafe
 from victor_otel.guide import MetricsCollector, MetricsMiddleware
+from victor_otel.runtime import RUNTIME
+from victor_otel.signals import pipeline
 
 EXECUTIONS, EVENTS = "victor.tool.executions", "victor.bus_events"
 
@@ -86,7 +89,7 @@ async def test_middleware_in_victors_own_pipeline_counts_nothing_again(recorded:
 async def test_collector_is_a_door_of_its_own() -> None:
     made = Recorded()
     MetricsCollector(made.provider)
-    assert instrumentation.current() is not None
+    assert RUNTIME.instrumentation is not None
     await one_turn()
     assert made.points(EXECUTIONS) == {ran("greet", "success", "build"): 1}
 
@@ -189,7 +192,7 @@ async def test_middleware_counts_nested_calls_each_once(recorded: Recorded) -> N
 
 async def test_off_again_the_integration_points_are_silent(recorded: Recorded) -> None:
     mine, collector = chain(), MetricsCollector()
-    instrumentation.deactivate()
+    RUNTIME.deactivate()
 
     async def answer(**_: Any) -> str:
         return "42"
@@ -213,20 +216,20 @@ async def report(collector: MetricsCollector) -> Any:
 async def test_health_check_tells_what_is_wrong_with_the_numbers(
     recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instrumentation, "HEALTH", type(instrumentation.HEALTH)())
+    monkeypatch.setattr(RUNTIME, "health", type(RUNTIME.health)())
     monkeypatch.setattr(failsafe, "STRICT", False)
     collector = MetricsCollector()
     healthy = await report(collector)
     assert (healthy.status.value, healthy.message) == ("healthy", "every number is recorded")
-    instrumentation.HEALTH.hooks["victor.x:Y.z"] = "missing"
-    instrumentation.HEALTH.add_dropped_export()
+    RUNTIME.health.hooks["victor.x:Y.z"] = "missing"
+    RUNTIME.health.add_dropped_export()
     degraded = await report(collector)
     assert (degraded.status.value, degraded.message) == (
         "degraded",
         "hooks missing; exports dropped",
     )
     assert degraded.details["hooks_missing"] == 1
-    instrumentation.deactivate()
+    RUNTIME.deactivate()
     assert (await report(collector)).status.value == "unhealthy"
 
 
@@ -256,21 +259,20 @@ def test_registered_prometheus_metric_is_on_the_endpoint(
     mine.labels(label1="value1").inc(3)
     monkeypatch.setenv("VICTOR_PROMETHEUS_ENABLED", "true")
     monkeypatch.setenv("VICTOR_PROMETHEUS_PORT", "0")
-    monkeypatch.setattr(instrumentation, "_private", None)
-    monkeypatch.setattr(instrumentation, "HEALTH", type(instrumentation.HEALTH)())
+    monkeypatch.setattr(RUNTIME, "_private", None)
+    monkeypatch.setattr(RUNTIME, "health", type(RUNTIME.health)())
     if when == "before":
         MetricsCollector.register_metric(mine)
     collector = MetricsCollector()
     if when == "after":
         collector.register_metric(mine)
     collector.register_metric(mine)
-    on = instrumentation.current()
+    on = RUNTIME.instrumentation
     assert on is not None
     assert on.pipeline is not None
     assert on.pipeline.endpoint is not None
     text = scraped(on.pipeline.endpoint)
-    on.pipeline.server.shutdown()
-    on.pipeline.server.server_close()
+    on.pipeline.server.close()
     assert text.count('acme_own_total{label1="value1"} 3.0') == 1
     assert "victor_otel_build_info" in text
 

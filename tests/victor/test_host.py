@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.victor.agents import agent, model, recording
-from victor_otel import instrumentation
 from victor_otel.demo.script import Step, ToolCall
+from victor_otel.runtime import RUNTIME
 
 ANSWER = Step("That is all. Task complete.")
 
@@ -137,7 +137,7 @@ async def test_bound_methods_cached_before_uninstrument_fall_silent() -> None:
         chat = provider_class()().chat
         await chat([], model="m")
         before = recorded.points(REQUESTS)
-        instrumentation.deactivate()
+        RUNTIME.deactivate()
         await chat([], model="m")
         assert recorded.points(REQUESTS) == before
 
@@ -146,9 +146,9 @@ async def test_a_second_instrumentation_goes_on_where_the_first_ended() -> None:
     with recording() as recorded:
         provider = provider_class()()
         await provider.chat([], model="m")
-        instrumentation.deactivate()
+        RUNTIME.deactivate()
         await provider.chat([], model="m")
-        instrumentation.activate(recorded.provider)
+        RUNTIME.activate(recorded.provider)
         await provider.chat([], model="m")
         assert sum(recorded.points(REQUESTS).values()) == 2
 
@@ -168,7 +168,7 @@ def test_functions_and_methods_pickle_and_copy_as_they_did() -> None:
 
 
 async def test_an_agent_answers_the_same_and_its_call_chain_leaks_nothing() -> None:
-    from victor_otel.scope import CURRENT
+    from victor_otel.engine.nesting import CURRENT
 
     answers: list[Any] = []
     for instrumented in (False, True):
@@ -184,7 +184,7 @@ async def test_an_agent_answers_the_same_and_its_call_chain_leaks_nothing() -> N
 
 @contextlib.contextmanager
 def _plain() -> Any:
-    instrumentation.deactivate()
+    RUNTIME.deactivate()
     yield
 
 

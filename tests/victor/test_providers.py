@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.processes import free_port
 from tests.victor.agents import Recorded, model
-from victor_otel import instrumentation
 from victor_otel.demo.script import Step, ToolCall, Usage
+from victor_otel.runtime import RUNTIME
+from victor_otel.victor.areas.providers import tokens
 
 REQUESTS = "victor.provider.requests"
 LATENCY = "victor.provider.latency"
@@ -141,9 +147,9 @@ async def test_a_stream_is_one_call_with_a_first_token(recorded: Recorded) -> No
 
 
 async def test_a_class_defined_before_us_counts_as_one_defined_after(recorded: Recorded) -> None:
-    instrumentation.deactivate()
+    RUNTIME.deactivate()
     early = own()
-    instrumentation.activate(recorded.provider)
+    RUNTIME.activate(recorded.provider)
     await early.chat([], model="m")
     await read(early.stream([], model="m"))
     assert recorded.points(*ALL) == {
@@ -157,7 +163,7 @@ async def test_a_mixin_that_is_no_provider_itself_counts_through_the_provider(
     recorded: Recorded, early: bool
 ) -> None:
     if early:
-        instrumentation.deactivate()
+        RUNTIME.deactivate()
 
     class Transport:
         chat = plain_chat
@@ -165,7 +171,7 @@ async def test_a_mixin_that_is_no_provider_itself_counts_through_the_provider(
 
     provider = provider_class(Transport)()
     if early:
-        instrumentation.activate(recorded.provider)
+        RUNTIME.activate(recorded.provider)
     provider.behaviour = Behaviour()
     await provider.chat([], model="m")
     assert recorded.points(*ALL) == called()
@@ -267,11 +273,16 @@ async def test_a_resilient_provider_counts_each_attempt_and_its_retries(
     }
 
 
-async def test_a_fallback_is_a_call_of_the_other_provider(recorded: Recorded) -> None:
+def refused_key() -> Any:
+    """An error that Victor does not try again: it looks for "502" and its like in the whole text,
+    which begins with an id that would be drawn."""
     from victor.core.errors import ProviderAuthError
 
-    refused = ProviderAuthError("no", provider="own")
-    await resilient(own(refused), own(name="spare")).chat([], model="m")
+    return ProviderAuthError("no", provider="own", correlation_id="id")
+
+
+async def test_a_fallback_is_a_call_of_the_other_provider(recorded: Recorded) -> None:
+    await resilient(own(refused_key()), own(name="spare")).chat([], model="m")
     assert recorded.points(*ALL) == {
         **called(status="failure", errors="provider_auth"),
         **called("spare"),
@@ -372,6 +383,8 @@ async def test_all_kinds_of_tokens_exist_with_the_first(recorded: Recorded) -> N
 
     await own(chat=chat).chat([], model="m")
     assert recorded.points(*ALL) == called(input=10, output=5, cache_read=3, cache_write=2)
+    kinds = {dict(labels[1:])["type"] for labels in recorded.points(TOKENS, zeros=True)}
+    assert kinds == {"input", "output", "reasoning", "cache_read", "cache_write"}
 
 
 async def test_a_call_without_usage_has_no_tokens_at_all(recorded: Recorded) -> None:
@@ -507,6 +520,119 @@ async def test_victors_transport_tells_tokens_and_content(recorded: Recorded, st
     with model(m=[Step("Hi.", usage=Usage(prompt=20, completion=5, cached=8))]) as served:
         await ask(openai(served.url), "m", stream=stream)
     assert recorded.points(*ALL) == called("openai", first=stream, input=20, output=5, cache_read=8)
+
+
+# What the interfaces of three vendors answer, of one and the same call: 33 tokens in, of which 8
+# were cached before; 319 out, of which 310 are reasoning. Anthropic reports no reasoning.
+WIRES = {
+    "anthropic": {
+        "id": "1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [{"type": "text", "text": "Hi."}],
+        "stop_reason": "end_turn",
+        "usage": {
+            "input_tokens": 20,
+            "cache_read_input_tokens": 8,
+            "cache_creation_input_tokens": 5,
+            "output_tokens": 319,
+        },
+    },
+    "google": {
+        "candidates": [
+            {"content": {"role": "model", "parts": [{"text": "Hi."}]}, "finishReason": "STOP"}
+        ],
+        "usageMetadata": {
+            "promptTokenCount": 33,
+            "cachedContentTokenCount": 8,
+            "candidatesTokenCount": 9,
+            "thoughtsTokenCount": 310,
+            "totalTokenCount": 352,
+        },
+    },
+    "openai": {
+        "id": "1",
+        "object": "chat.completion",
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hi."},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 33,
+            "prompt_tokens_details": {"cached_tokens": 8},
+            "completion_tokens": 319,
+            "completion_tokens_details": {"reasoning_tokens": 310},
+            "total_tokens": 352,
+        },
+    },
+}
+
+
+@contextlib.contextmanager
+def answering(document: Any) -> Iterator[str]:
+    """A server that answers every request with one document."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            body = json.dumps(document).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("vendor", "parts"),
+    [
+        ("anthropic", {"cache_read": 8, "cache_write": 5}),
+        ("google", {"cache_read": 8, "reasoning": 310}),
+        ("openai", {"cache_read": 8, "reasoning": 310}),
+    ],
+)
+async def test_input_and_output_are_all_tokens_whichever_vendor_counts_them(
+    recorded: Recorded, vendor: str, parts: dict[str, int]
+) -> None:
+    from victor.providers.base import Message
+    from victor.providers.registry import ProviderRegistry
+
+    with answering(WIRES[vendor]) as url:
+        base = f"{url}/v1" if vendor == "openai" else url
+        provider = ProviderRegistry.create(vendor, api_key="none", base_url=base, max_retries=0)
+        await provider.chat([Message(role="user", content="Hi.")], model="m")
+    assert recorded.points(*ALL) == called(vendor, input=33, output=319, **parts)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "prompt_tokens": st.integers(0, 9),
+            "completion_tokens": st.integers(0, 9),
+            "reasoning_tokens": st.integers(0, 9),
+            "reasoning_included": st.booleans(),
+        },
+    )
+)
+def test_output_is_what_victor_bills(usage: dict[str, int]) -> None:
+    from victor.providers.usage_accounting import billable_completion_tokens
+
+    assert dict(tokens(usage, cached_apart=False))["output"] == billable_completion_tokens(usage)
 
 
 @pytest.mark.parametrize("stream", [False, True])

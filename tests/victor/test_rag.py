@@ -16,8 +16,8 @@ import pytest
 
 from tests.scenarios.rag import CURSED, Words, bytes_in, document, on, passage, store_at
 from tests.victor.agents import Recorded, recording
-from victor_otel import failsafe
-from victor_otel.verticals import rag
+from victor_otel.engine import failsafe
+from victor_otel.victor.verticals import rag
 
 INGESTED, LATENCY = "victor.rag.documents_ingested", "victor.rag.retrieval.latency"
 ACCURACY, SIZE = "victor.rag.search_accuracy", "victor.rag.index_size"

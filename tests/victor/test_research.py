@@ -24,7 +24,7 @@ from tests.victor.agents import Recorded, agent, recording
 from victor_otel import record
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall
-from victor_otel.verticals import research
+from victor_otel.victor.verticals import research
 
 SEARCHES = "victor.research.searches"
 SOURCES = "victor.research.sources_analyzed"

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from tests.victor.agents import Recorded, agent, model, recording
-from victor_otel import instrumentation
-from victor_otel.areas import sessions
 from victor_otel.demo.script import Step, ToolCall
-from victor_otel.shared import Turn
-from victor_otel.spec import Call, Context, Part
+from victor_otel.engine.asgi import Response
+from victor_otel.model.operation import Context, Operation
+from victor_otel.runtime import RUNTIME
+from victor_otel.victor.areas import interfaces, sessions
+from victor_otel.victor.operations import REQUEST, Turn
 
 ASK = "Read the file and tell me what it says."
 LOOK = Step(calls=(ToolCall("ls", {"path": "."}),))
@@ -125,7 +126,7 @@ async def test_an_agent_that_is_dropped_without_being_closed_ends_its_session() 
 async def test_what_the_process_leaves_open_ends_with_it() -> None:
     with model() as served, recording() as recorded:
         async with agent(served, "m"):
-            running = instrumentation.current()
+            running = RUNTIME.instrumentation
             assert running is not None
             running.close()
             assert seen(recorded) == started() | ended()
@@ -329,7 +330,7 @@ async def test_an_mcp_session_that_is_still_open_ends_with_the_process() -> None
             await served.handle_message(message("initialize"))
             await served.handle_message(message("tools/call", name="no-such-tool", arguments={}))
         assert seen(recorded) == started(interface="mcp")
-        running = instrumentation.current()
+        running = RUNTIME.instrumentation
         assert running is not None
         running.close()
         assert seen(recorded) == started(interface="mcp") | ended(interface="mcp")
@@ -340,7 +341,7 @@ async def test_a_first_message_that_is_a_request_counts_in_its_session() -> None
     with recording() as recorded:
         served = mcp_server()
         await served.handle_message(message("tools/call", name="x", arguments={}))
-        running = instrumentation.current()
+        running = RUNTIME.instrumentation
         assert running is not None
         running.close()
         assert total(recorded, PER_USER) == 1
@@ -353,20 +354,20 @@ async def test_a_first_message_that_is_a_request_counts_in_its_session() -> None
 def api() -> Iterator[Any]:
     """`api(client, moment)` has a request of a client end; None is an unauthenticated one."""
     with recording() as recorded:
-        running = instrumentation.current()
+        running = RUNTIME.instrumentation
         assert running is not None
         state: sessions.Sessions = running._states["sessions"]
 
         def request(client: str | None, ended_at: float, *, through: str = "key") -> None:
-            call = Call(object(), (), {})
-            call.context = Context(interface="api")
-            call.started, call.elapsed = ended_at - 1, 1.0
+            one = Operation(REQUEST, None, 1, object(), ended_at - 1)
+            one.context, one.ended = Context(interface="api"), ended_at
             if through == "key":
-                call.parts["client"] = [Part(None, ended_at, ended_at, client)]
+                one.tell("client", client)
             else:
-                turn = Turn(status="success", user=client, owner=None)
-                call.parts["turn"] = [Part(None, ended_at, ended_at, turn)]
-            state.observe_request(call, running.record)
+                one.tell("turn", Turn(status="success", seconds=1.0, user=client))
+            one.result = Response(status=200, finished=True)
+            one.facts = interfaces.read_api_request(one)
+            state.observe_request(one, running.record)
 
         request.recorded = recorded  # type: ignore[attr-defined]
         request.close = running.close  # type: ignore[attr-defined]

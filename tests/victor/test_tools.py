@@ -14,8 +14,9 @@ import pytest
 
 from tests.victor.agents import Recorded, agent, model
 from victor_otel.demo.script import Step, ToolCall
-from victor_otel.scope import CURRENT, active
-from victor_otel.shared import TOOL_CALL
+from victor_otel.engine.nesting import CURRENT
+from victor_otel.model.operation import innermost
+from victor_otel.victor.operations import TOOL_CALL
 
 EXECUTIONS = "victor.tool.executions"
 DURATION = "victor.tool.execution.duration"
@@ -388,11 +389,11 @@ async def test_a_subclass_that_calls_super_counts_once(recorded: Recorded) -> No
 
 
 async def test_tools_defined_before_us_count_as_well(recorded: Recorded) -> None:
-    from victor_otel import instrumentation
+    from victor_otel.runtime import RUNTIME
 
-    instrumentation.deactivate()
+    RUNTIME.deactivate()
     early = own_tool(double)
-    instrumentation.activate(recorded.provider)
+    RUNTIME.activate(recorded.provider)
     await Bench(early).call("own_tool", number=1)
     assert recorded.points(*ALL) == executed("own_tool", "success")
 
@@ -838,9 +839,9 @@ async def test_what_a_tool_runs_through_victors_bridge_into_a_thread_is_inside_i
     """Victor calls what is asynchronous so, from functions that are not."""
     from victor.core.async_utils import run_sync_in_thread
 
-    async def chain() -> list[str]:
-        return [frame.scope.name for frame in active(CURRENT.get()) if frame.scope]
+    async def chain() -> bool:
+        return innermost(CURRENT.get(), TOOL_CALL) is not None
 
     bench = Bench(own_tool(lambda _tool, number: run_sync_in_thread(chain(), 30)))
-    assert TOOL_CALL.name in (await bench.call("own_tool", number=1)).result
+    assert (await bench.call("own_tool", number=1)).result is True
     assert recorded.points(*ALL) == executed("own_tool", "success")

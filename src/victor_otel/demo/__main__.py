@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -18,16 +19,19 @@ from rich.console import Console
 from rich.live import Live
 
 import victor_otel
-from victor_otel import instrumentation
 from victor_otel.demo.ledger import Ledger
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.sandbox import leave_home, sandbox
 from victor_otel.demo.scenario import Scenario
 from victor_otel.demo.session import run_session
-from victor_otel.demo.view import differences, table
-from victor_otel.pipeline import Pipeline
+from victor_otel.demo.view import differences, verdict
+from victor_otel.numbers import History, Series, series_of
+from victor_otel.runtime import RUNTIME
+from victor_otel.signals.pipeline import Pipeline
+from victor_otel.terminal import Board, Page
 
-Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+_PAUSE = 0.5
+"""Seconds between two looks."""
 
 SESSIONS = 15
 """After so many a new process goes on: Victor keeps some 80 MB of each session (0.9.5)."""
@@ -48,6 +52,7 @@ def main(
     if repeat:
         _repeat(port, otlp, agents)
     scenario = Scenario(agents)
+    watched = sys.stdout.isatty() and not (once or as_json)
     with sandbox(), ScriptedModel(scenario.scripts) as model:
         victor_otel.start()
         pipeline = _pipeline(port)
@@ -58,19 +63,26 @@ def main(
             with asyncio.Runner() as runner:
                 _play(runner, model, ledger, scenario)
 
-        if once or as_json:
-            session()
+        if watched:
+            _watch(session, pipeline, ledger, where)
         else:
-            _watch(session, lambda: table(_observed(pipeline), ledger.expected(), where))
+            session()
         observed, expected = _observed(pipeline), ledger.expected()
         problems = ledger.problems() + differences(observed, expected)
         delivered = pipeline.flush()
         if as_json:
-            print(json.dumps(_as_json(observed, expected, problems, where)), flush=True)
-        elif once:
-            Console().print(table(observed, expected, where))
+            points = {"observed": _points(observed), "expected": _points(expected)}
+            print(json.dumps({"where": where, **points, "problems": problems}), flush=True)
+        elif not watched:
+            board = Board(
+                headline=f"Victor's numbers, {where}",
+                pages=[Page(series=observed)],
+                conclusion=verdict(observed, expected, over=True),
+                all_lines=True,
+            )
+            Console().print(board)
         if not once:
-            _stay(quiet=as_json, where=where)
+            _stay(quiet=as_json or watched, where=where)
     for problem in problems:
         print(problem, file=sys.stderr)
     if not delivered:
@@ -128,7 +140,7 @@ def _configure(port: int, otlp: str) -> None:
 
 
 def _pipeline(port: int) -> Pipeline:
-    on = instrumentation.current()
+    on = RUNTIME.instrumentation
     pipeline = on.pipeline if on is not None else None
     if pipeline is None or pipeline.endpoint is None:
         print(
@@ -141,16 +153,35 @@ def _pipeline(port: int) -> Pipeline:
 
 def _observed(pipeline: Pipeline) -> Series:
     """What a scrape would show now."""
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in pipeline.registry.collect()
-        for sample in family.samples
-    }
+    return series_of(pipeline.registry.collect())
 
 
-def _watch(session: Callable[[], None], render: Callable[[], Any]) -> None:
-    with Live(get_renderable=render, refresh_per_second=4, console=Console()):
-        session()
+def _watch(session: Callable[[], None], pipeline: Pipeline, ledger: Ledger, where: str) -> None:
+    """Plays the session under its moving numbers, which stay where they are at its end."""
+    history, began, over = History(), time.monotonic(), threading.Event()
+
+    def board() -> Board:
+        observed = _observed(pipeline)
+        history.add(observed)
+        ended = "the session is over, Ctrl-C ends the demo" if over.is_set() else ""
+        return Board(
+            headline=f"{where}: {ended or f'{time.monotonic() - began:.0f} s'}",
+            pages=[Page(series=observed, history=history)],
+            conclusion=verdict(observed, ledger.expected(), over=over.is_set()),
+        )
+
+    # Of its own: what Victor prints meanwhile goes elsewhere (`_play`).
+    console = Console(file=sys.stdout)
+    with Live(
+        get_renderable=board,
+        console=console,
+        refresh_per_second=1 / _PAUSE,
+        redirect_stdout=False,
+    ):
+        try:
+            session()
+        finally:
+            over.set()
 
 
 def _stay(*, quiet: bool, where: str) -> None:
@@ -160,16 +191,8 @@ def _stay(*, quiet: bool, where: str) -> None:
         threading.Event().wait()
 
 
-def _as_json(observed: Series, expected: Series, problems: list[str], where: str) -> dict[str, Any]:
-    def points(series: Series) -> list[Any]:
-        return [[name, dict(labels), value] for (name, labels), value in series.items()]
-
-    return {
-        "where": where,
-        "observed": points(observed),
-        "expected": points(expected),
-        "problems": problems,
-    }
+def _points(series: Series) -> list[Any]:
+    return [[name, dict(labels), value] for (name, labels), value in series.items()]
 
 
 if __name__ == "__main__":

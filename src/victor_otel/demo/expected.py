@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
 
 from victor_otel.demo.model import Answer
 
@@ -17,70 +17,35 @@ ATTEMPTS = 4
 """How often it asks at most."""
 
 
-class Tally:
-    """Series with their values; adding nothing leaves no trace."""
-
-    def __init__(self) -> None:
-        self._values: dict[Series, float] = {}
-
-    @property
-    def series(self) -> Mapping[Series, float]:
-        """What was added up."""
-        return dict(self._values)
-
-    def add(self, name: str, value: float, **labels: str) -> None:
-        """Add to one series."""
-        if value:
-            key = (name, frozenset(labels.items()))
-            self._values[key] = self._values.get(key, 0) + value
+def series(name: str, **labels: str) -> Series:
+    return name, frozenset(labels.items())
 
 
-@dataclass(frozen=True)
-class ProviderCall:
-    """One call that Victor made to its provider, with its last answer."""
-
-    answer: Answer
-    attempts: int
-
-    @property
-    def status(self) -> str:
-        """How the call ended for Victor."""
-        if self.answer.status == 0:
-            return "cancelled"
-        return "failure" if self.answer.usage is None else "success"
-
-
-def provider_calls(answers: Iterable[Answer]) -> Sequence[ProviderCall]:
-    """Fold the HTTP requests into calls: a passing failure belongs to the call of the next request.
+def provider_series(answers: Iterable[Answer]) -> Counter[Series]:
+    """What the provider metrics must show. A passing failure belongs to the call of the next one.
 
     Exact, because in the demo each model name has one agent, which makes one call at a time.
     """
-    calls: list[ProviderCall] = []
-    attempts: dict[str, int] = {}
+    tally: Counter[Series] = Counter()
+    attempts: Counter[str] = Counter()
     for answer in answers:
-        tried = attempts.pop(answer.model, 0) + 1
-        if answer.status in TRANSIENT and tried < ATTEMPTS:
-            attempts[answer.model] = tried
-        else:
-            calls.append(ProviderCall(answer, tried))
-    return calls
-
-
-def provider_series(tally: Tally, answers: Iterable[Answer]) -> None:
-    """Add what the provider metrics must show."""
-    for call in provider_calls(answers):
-        answer, where = call.answer, {"provider": PROVIDER, "model": call.answer.model}
+        attempts[answer.model] += 1
+        if answer.status in TRANSIENT and attempts[answer.model] < ATTEMPTS:
+            continue
+        retries = attempts.pop(answer.model) - 1
+        status = "cancelled" if answer.status == 0 else "success" if answer.usage else "failure"
         held = "true" if answer.tool_calls else "false"
-        tally.add("victor_provider_requests_total", 1, status=call.status, tool_calls=held, **where)
-        tally.add("victor_provider_latency_seconds_count", 1, status=call.status, **where)
+        where = {"provider": PROVIDER, "model": answer.model}
+        ended = {"status": status, **where}
+        tally[series("victor_provider_requests_total", tool_calls=held, **ended)] += 1
+        tally[series("victor_provider_latency_seconds_count", **ended)] += 1
         if answer.stream and answer.content:
-            tally.add("victor_provider_time_to_first_token_seconds_count", 1, **where)
+            tally[series("victor_provider_time_to_first_token_seconds_count", **where)] += 1
         if answer.status == 401:  # noqa: PLR2004  # the only lasting failure in the scripts
-            tally.add("victor_errors_total", 1, component="provider", error_type="provider_auth")
-        if call.status == "success":
-            tally.add("victor_provider_retries_total", call.attempts - 1, provider=PROVIDER)
+            error = {"component": "provider", "error_type": "provider_auth"}
+            tally[series("victor_errors_total", **error)] += 1
         if answer.usage:
-            name = "victor_provider_tokens_total"
-            tally.add(name, answer.usage.prompt, type="input", **where)
-            tally.add(name, answer.usage.completion, type="output", **where)
-            tally.add(name, answer.usage.cached, type="cache_read", **where)
+            tally[series("victor_provider_retries_total", provider=PROVIDER)] += retries
+            for kind, tokens in answer.usage.tokens.items():
+                tally[series("victor_provider_tokens_total", type=kind, **where)] += tokens
+    return tally

@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from http import HTTPStatus
 
-from victor_otel.demo.expected import Series, Tally, provider_series
+from victor_otel.demo.expected import Series, provider_series, series
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.scenario import HIT, RAN, Part, Turn
 
@@ -25,21 +26,18 @@ class Ledger:
     def __init__(self, model: ScriptedModel) -> None:
         self.model = model
         self._lock = threading.Lock()
-        self._tools: Counter[tuple[str, str]] = Counter()
+        self._counted: Counter[Series] = Counter()
+        self._ran: Counter[tuple[str, str]] = Counter()
         self._planned: Counter[tuple[str, str]] = Counter()
         self._own: set[str] = set()
-        self._turns: Counter[tuple[str, bool]] = Counter()
-        self._sessions: list[int] = []
-        self._created: Counter[str] = Counter()
-        self._workflows: Counter[tuple[str, str]] = Counter()
-        self._http: Counter[tuple[str, str, str]] = Counter()
         self._parts: list[Part] = []
         self._problems: list[str] = []
 
     def own_tool(self, tool: str, status: str) -> None:
         """Note that one of the demo's own tools ran, and how that ended."""
         with self._lock:
-            self._tools[tool, status] += 1
+            self._ran[tool, status] += 1
+        self._tool_ran(tool, status)
 
     def know_own_tools(self, names: set[str]) -> None:
         """Say which tools count themselves."""
@@ -47,27 +45,41 @@ class Ledger:
 
     def agent_created(self, status: str) -> None:
         """Note that an agent was created, or could not be."""
-        self._created[status] += 1
+        self._add("victor_initialization_duration_seconds_count", status=status)
+        if status == "success":
+            self._add("victor_user_sessions_total", interface=INTERFACE)
 
     def turn_ended(self, part: Part, turn: Turn, observed: str) -> None:
         """Note how a chat turn ended, and hold what the driver saw against the plan."""
-        self._turns[observed, turn.stream] += 1
-        self._planned.update((call.name, outcome) for call, outcome in turn.calls)
+        labels = {"interface": INTERFACE, "status": observed}
+        self._add("victor_chat_request_duration_seconds_count", vertical=VERTICAL, **labels)
+        self._add("victor_requests_total", **labels)
+        self._add("victor_vertical_usage_total", vertical=VERTICAL, mode=MODE)
+        if turn.stream:
+            self._add("victor_feature_usage_total", feature="streaming")
+        for call, outcome in turn.calls:
+            self._tool_called(call.name, outcome)
         if observed != turn.ends:
             self._problems.append(f"{part.model}: a turn ended in {observed}, not {turn.ends}")
 
     def session_ended(self, part: Part, requests: int) -> None:
         """Note that an agent was closed, after so many turns."""
         self._parts.append(part)
-        self._sessions.append(requests)
+        self._add("victor_session_duration_seconds_count", interface=INTERFACE)
+        self._add("victor_requests_per_user_count", interface=INTERFACE)
+        self._add("victor_requests_per_user_sum", requests, interface=INTERFACE)
 
     def workflow_ended(self, workflow: str, status: str) -> None:
         """Note how an outermost workflow run ended."""
-        self._workflows[workflow, status] += 1
+        self._add("victor_workflow_executions_total", workflow=workflow, status=status)
+        self._add("victor_feature_usage_total", feature="workflow")
 
     def http_answered(self, endpoint: str, status: int, method: str) -> None:
         """Note that Victor's API server answered a request that ran no chat turn."""
-        self._http[endpoint, str(status), method] += 1
+        labels = {"endpoint": endpoint, "status": str(status), "method": method}
+        self._add("victor_request_duration_seconds_count", **labels)
+        if endpoint == "unmatched" and status == HTTPStatus.NOT_FOUND:
+            self._add("victor_requests_total", interface="api", status="rejected")
 
     def expected(self) -> Mapping[Series, float]:
         """Every number that is known, as {(Prometheus name, labels): value}. Zeros are left out.
@@ -75,29 +87,14 @@ class Ledger:
         Not in it, because nobody but Victor knows: how often a cache was asked in vain, and the
         type of the errors of agents that could not be created and of workflows.
         """
-        tally = Tally()
-        self._add_tools(tally)
-        self._add_turns(tally)
-        self._add_sessions(tally)
-        provider_series(tally, self.model.answers)
-        for (workflow, status), times in self._workflows.items():
-            tally.add("victor_workflow_executions_total", times, workflow=workflow, status=status)
-            tally.add("victor_feature_usage_total", times, feature="workflow")
-        for (endpoint, status, method), times in self._http.items():
-            labels = {"endpoint": endpoint, "status": status, "method": method}
-            tally.add("victor_request_duration_seconds_count", times, **labels)
-        return tally.series
+        with self._lock:
+            return self._counted + provider_series(self.model.answers)
 
     def problems(self) -> list[str]:
         """Where the session did not go as planned: nothing, or the expected numbers mean little."""
         found = list(self._problems)
-        planned = {
-            key: times
-            for key, times in self._planned.items()
-            if key[0] in self._own and key[1] in RAN
-        }
-        if planned != dict(self._tools):
-            found.append(f"own tools ran {dict(self._tools)}, not {planned}")
+        if self._planned != self._ran:
+            found.append(f"own tools ran {dict(self._ran)}, not {dict(self._planned)}")
         for part in self._parts:
             wanted = sum(len(turn.steps) + turn.side_calls for turn in part.turns)
             asked = self.model.requests(part.model)
@@ -105,43 +102,26 @@ class Ledger:
                 found.append(f"{part.model}: {asked} requests to the model, not {wanted}")
         return found
 
-    def _add_tools(self, tally: Tally) -> None:
-        ran = Counter(self._tools)
-        for (tool, outcome), times in self._planned.items():
-            if outcome == HIT:
-                tally.add("victor_cache_requests_total", times, cache="tool", result="hit")
-            elif outcome not in RAN:
-                known = "unknown" if outcome == "tool_unavailable" else tool
-                tally.add("victor_tool_calls_rejected_total", times, tool=known, reason=outcome)
-            elif tool not in self._own:
-                ran[tool, outcome] += times
-        for (tool, status), times in ran.items():
-            labels = {"tool": tool, "status": status, "vertical": VERTICAL}
-            tally.add("victor_tool_executions_total", times, mode=MODE, **labels)
-            tally.add("victor_tool_execution_duration_seconds_count", times, **labels)
-            if status != "success":
-                error = "tool_timeout" if status == "timeout" else "tool_execution"
-                tally.add("victor_errors_total", times, component="tool", error_type=error)
+    def _tool_called(self, tool: str, outcome: str) -> None:
+        """A call of the model's, which its own tools count by themselves where they ran."""
+        if outcome == HIT:
+            self._add("victor_cache_requests_total", cache="tool", result="hit")
+        elif outcome not in RAN:
+            known = "unknown" if outcome == "tool_unavailable" else tool
+            self._add("victor_tool_calls_rejected_total", tool=known, reason=outcome)
+        elif tool in self._own:
+            self._planned[tool, outcome] += 1
+        else:
+            self._tool_ran(tool, outcome)
 
-    def _add_turns(self, tally: Tally) -> None:
-        for (status, stream), times in self._turns.items():
-            labels = {"interface": INTERFACE, "status": status}
-            tally.add(
-                "victor_chat_request_duration_seconds_count", times, vertical=VERTICAL, **labels
-            )
-            tally.add("victor_requests_total", times, **labels)
-            tally.add("victor_vertical_usage_total", times, vertical=VERTICAL, mode=MODE)
-            if stream:
-                tally.add("victor_feature_usage_total", times, feature="streaming")
-        for (endpoint, status, _), times in self._http.items():
-            if endpoint == "unmatched" and status == "404":
-                tally.add("victor_requests_total", times, interface="api", status="rejected")
+    def _tool_ran(self, tool: str, status: str) -> None:
+        labels = {"tool": tool, "status": status, "vertical": VERTICAL}
+        self._add("victor_tool_executions_total", mode=MODE, **labels)
+        self._add("victor_tool_execution_duration_seconds_count", **labels)
+        if status != "success":
+            error = "tool_timeout" if status == "timeout" else "tool_execution"
+            self._add("victor_errors_total", component="tool", error_type=error)
 
-    def _add_sessions(self, tally: Tally) -> None:
-        for status, times in self._created.items():
-            tally.add("victor_initialization_duration_seconds_count", times, status=status)
-        tally.add("victor_user_sessions_total", self._created["success"], interface=INTERFACE)
-        ended, requests = len(self._sessions), sum(self._sessions)
-        tally.add("victor_session_duration_seconds_count", ended, interface=INTERFACE)
-        tally.add("victor_requests_per_user_count", ended, interface=INTERFACE)
-        tally.add("victor_requests_per_user_sum", requests, interface=INTERFACE)
+    def _add(self, name: str, value: int = 1, /, **labels: str) -> None:
+        with self._lock:
+            self._counted[series(name, **labels)] += value

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Self
 
 from victor_otel.demo.script import Script, Step, Usage
@@ -42,7 +42,7 @@ class ScriptedModel:
     def __init__(self, scripts: Mapping[str, Script]) -> None:
         self._scripts = dict(scripts)
         self._positions = dict.fromkeys(scripts, 0)
-        self._requests: dict[str, int] = {}
+        self._requests: Counter[str] = Counter()
         self._answers: list[Answer] = []
         self._changed = threading.Condition()
         self._closing = threading.Event()
@@ -62,23 +62,18 @@ class ScriptedModel:
     def requests(self, model: str) -> int:
         """How many requests for this model have arrived, answered or not."""
         with self._changed:
-            return self._requests.get(model, 0)
+            return self._requests[model]
 
     def wait_for_request(self, model: str, count: int, timeout: float = 30.0) -> bool:
         """Block until `count` requests have arrived: a caller can then act in the middle of one."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._requests.get(model, 0) >= count, timeout)
+            return self._changed.wait_for(lambda: self._requests[model] >= count, timeout)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._server.shutdown()
         self._server.server_close()
@@ -90,12 +85,11 @@ class ScriptedModel:
         None means that there is none.
         """
         with self._changed:
-            self._requests[model] = self._requests.get(model, 0) + 1
+            self._requests[model] += 1
             step = self._next(model, side=side)
             if step.silent:
-                self._answers.append(
-                    _answer(model, replace(step, status=0), stream=stream, side=side)
-                )
+                unanswered = replace(step, status=0)
+                self._answers.append(_answer(model, unanswered, stream=stream, side=side))
             self._changed.notify_all()
         if step.silent:
             self._closing.wait()
@@ -112,9 +106,9 @@ class ScriptedModel:
             return NOT_SCRIPTED
         if side:
             return script.side
-        position = self._positions[model]
-        self._positions[model] = position + 1
-        return script.steps[min(position, len(script.steps) - 1)]
+        position = min(self._positions[model], len(script.steps) - 1)
+        self._positions[model] += 1
+        return script.steps[position]
 
 
 class _Server(ThreadingHTTPServer):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from victor_otel.demo.script import Script, Step, ToolCall, Usage
@@ -69,19 +69,19 @@ class Scenario:
     def __init__(self, agents: int = 4) -> None:
         self._token = secrets.token_hex(4)
         self.soloists = (
-            self._reader(),
-            self._second_reader(),
-            self._calculator(),
-            self._unlucky(),
-            self._outage(),
-            self._flaky(),
-            self._leaver(),
+            Part("demo-reader", self._reader("demo-reader")),
+            Part("demo-second-reader", self._second_reader("demo-reader")),
+            Part("demo-calculator", self._calculator()),
+            Part("demo-unlucky", self._unlucky()),
+            Part("demo-outage", self._outage()),
+            Part("demo-flaky", self._flaky()),
+            Part("demo-leaver", self._leaver()),
         )
-        self.workers = tuple(self._worker(number) for number in range(1, agents + 1))
+        workers = {f"demo-worker-{number:02}": number for number in range(1, agents + 1)}
+        self.workers = tuple(Part(me, self._worker(me, number)) for me, number in workers.items())
 
     @property
     def parts(self) -> Sequence[Part]:
-        """Everybody."""
         return (*self.soloists, *self.workers)
 
     @property
@@ -101,122 +101,97 @@ class Scenario:
     def _read(self, who: str) -> ToolCall:
         return ToolCall("read", {"path": self._file(who)})
 
-    def _reader(self) -> Part:
+    def _reader(self, me: str) -> Sequence[Turn]:
         """Victor's own tools, and what it does when a file is read once more."""
-        me = "demo-reader"
         read, look = self._read(me), ToolCall("ls", {"path": "."})
-        return Part(
-            me,
-            (
-                _asked(
-                    f"Read the file {self._file(me)} and tell me what it says.",
-                    (read,),
-                    (read,),
-                    outcomes=("success", HIT),
-                ),
-                _asked(
-                    f"Read the file {self._file(me)} again and list the folder beside it.",
-                    (read, look),
-                    outcomes=("duplicate_read", "success"),
-                    stream=True,
-                ),
+        return (
+            _asked(
+                f"Read the file {self._file(me)} and tell me what it says.",
+                (read,),
+                (read,),
+                outcomes=("success", HIT),
+            ),
+            _asked(
+                f"Read the file {self._file(me)} again and list the folder beside it.",
+                (read, look),
+                outcomes=("duplicate_read", "success"),
+                stream=True,
             ),
         )
 
-    def _second_reader(self) -> Part:
+    def _second_reader(self, theirs: str) -> Sequence[Turn]:
         """Read what another agent has read before: Victor's shared cache answers."""
-        theirs = "demo-reader"
         prompt = f"Read the file {self._file(theirs)} and tell me what it says."
-        return Part("demo-second-reader", (_asked(prompt, (self._read(theirs),), outcomes=(HIT,)),))
+        return (_asked(prompt, (self._read(theirs),), outcomes=(HIT,)),)
 
-    def _calculator(self) -> Part:
+    def _calculator(self) -> Sequence[Turn]:
         """Use the application's tool, make a call twice at once, and invent a tool."""
-        return Part(
-            "demo-calculator",
-            (
-                _asked(
-                    "Read the numbers 1 and 2 and tell me their sum.",
-                    (_sum(1), _sum(1)),
-                    outcomes=("success", "duplicate_in_batch"),
-                ),
-                _asked(
-                    "Read the numbers 3 and 4 and tell me their product.",
-                    (ToolCall("demo_invented_by_the_model", {"a": 3}),),
-                    outcomes=("tool_unavailable",),
-                ),
+        return (
+            _asked(
+                "Read the numbers 1 and 2 and tell me their sum.",
+                (_sum(1), _sum(1)),
+                outcomes=("success", "duplicate_in_batch"),
+            ),
+            _asked(
+                "Read the numbers 3 and 4 and tell me their product.",
+                (ToolCall("demo_invented_by_the_model", {"a": 3}),),
+                outcomes=("tool_unavailable",),
             ),
         )
 
-    def _unlucky(self) -> Part:
+    def _unlucky(self) -> Sequence[Turn]:
         """Meet a tool that raises, one that takes too long, and try the first again."""
         fail, slow = (ToolCall(name, {"subject": "x"}) for name in ("demo_fail", "demo_slow"))
-        turn = _asked(
-            "Read the file of failures and tell me what it says.",
-            (fail, slow),
-            (fail,),
-            outcomes=("failure", "timeout", "repeated_failure"),
-        )
-        return Part("demo-unlucky", (turn,))
+        prompt = "Read the file of failures and tell me what it says."
+        outcomes = ("failure", "timeout", "repeated_failure")
+        return (_asked(prompt, (fail, slow), (fail,), outcomes=outcomes),)
 
-    def _outage(self) -> Part:
+    def _outage(self) -> Sequence[Turn]:
         """Meet a provider that refuses: without a stream Victor asks three more times."""
         prompt = "Read the file of outages and tell me what it says."
-        return Part(
-            "demo-outage",
-            (
-                Turn(prompt, (DENIED,), ends="failure", side_calls=3),
-                Turn(prompt, (DENIED,), ends="failure", stream=True),
-            ),
+        return (
+            Turn(prompt, (DENIED,), ends="failure", side_calls=3),
+            Turn(prompt, (DENIED,), ends="failure", stream=True),
         )
 
-    def _flaky(self) -> Part:
+    def _flaky(self) -> Sequence[Turn]:
         """Meet a provider that fails once: Victor's transport hides it inside one call."""
-        turn = _asked(
-            "Read the numbers 5 and 6 and tell me their sum.", (_sum(5),), outcomes=("success",)
-        )
-        return Part("demo-flaky", (Turn(turn.prompt, (BUSY, *turn.steps), turn.outcomes),))
+        prompt = "Read the numbers 5 and 6 and tell me their sum."
+        turn = _asked(prompt, (_sum(5),), outcomes=("success",))
+        return (replace(turn, steps=(BUSY, *turn.steps)),)
 
-    def _leaver(self) -> Part:
+    def _leaver(self) -> Sequence[Turn]:
         """Stop reading a stream, and interrupt an agent that waits for its provider."""
-        call = Step(calls=(_sum(7),), usage=Usage(prompt=90, completion=9))
-        return Part(
-            "demo-leaver",
-            (
-                Turn(
-                    "Read the numbers 7 and 8 and tell me their sum.",
-                    (call,),
-                    ("success",),
-                    ends="cancelled",
-                    stream=True,
-                    manner="left after a tool",
-                ),
-                Turn(
-                    "Read the numbers 9 and 10 and tell me their sum.",
-                    (Step(silent=True),),
-                    ends="cancelled",
-                    manner="cancelled while waiting",
-                ),
+        return (
+            Turn(
+                "Read the numbers 7 and 8 and tell me their sum.",
+                (Step(calls=(_sum(7),), usage=Usage(prompt=90, completion=9)),),
+                ("success",),
+                ends="cancelled",
+                stream=True,
+                manner="left after a tool",
+            ),
+            Turn(
+                "Read the numbers 9 and 10 and tell me their sum.",
+                (Step(silent=True),),
+                ends="cancelled",
+                manner="cancelled while waiting",
             ),
         )
 
-    def _worker(self, number: int) -> Part:
+    def _worker(self, me: str, number: int) -> Sequence[Turn]:
         """Work at the same time as many others alike: their numbers must not mix."""
-        me = f"demo-worker-{number:02}"
-        fail = ToolCall("demo_fail", {"subject": me})
-        return Part(
-            me,
-            (
-                _asked(
-                    f"Read the file {self._file(me)} and tell me what it says.",
-                    (self._read(me), _sum(number)),
-                    outcomes=("success", "success"),
-                ),
-                _asked(
-                    f"Read the number {number} and tell me a sum.",
-                    (_sum(number + 100), fail),
-                    outcomes=("success", "failure"),
-                    stream=True,
-                ),
+        return (
+            _asked(
+                f"Read the file {self._file(me)} and tell me what it says.",
+                (self._read(me), _sum(number)),
+                outcomes=("success", "success"),
+            ),
+            _asked(
+                f"Read the number {number} and tell me a sum.",
+                (_sum(number + 100), ToolCall("demo_fail", {"subject": me})),
+                outcomes=("success", "failure"),
+                stream=True,
             ),
         )
 

@@ -15,6 +15,11 @@ class Usage:
     completion: int
     cached: int = 0
 
+    @property
+    def tokens(self) -> Mapping[str, int]:
+        """By the types that the metrics tell apart."""
+        return {"input": self.prompt, "output": self.completion, "cache_read": self.cached}
+
 
 @dataclass(frozen=True)
 class ToolCall:

@@ -50,7 +50,7 @@ class _Driver:
         agent = await self._create("openai", part.model)
         try:
             tools = own_tools(self._ledger.own_tool)
-            self._ledger.know_own_tools({tool.name for tool in map(_registered, tools)})
+            self._ledger.know_own_tools({getattr(tool, "Tool", tool).name for tool in tools})
             orchestrator = agent.get_orchestrator()
             orchestrator.console.quiet = True
             for tool in tools:
@@ -99,10 +99,6 @@ class _Driver:
         running.cancel()
         await asyncio.wait([running])
         return "cancelled" if running.cancelled() else "failure"
-
-
-def _registered(tool: Any) -> Any:
-    return getattr(tool, "Tool", tool)
 
 
 async def _ask(agent: Any, turn: Turn) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from victor_otel.victor.supported import INSTALL
+
 
 def part(module: str, name: str) -> Any:
     """Give a class or function of Victor by its home."""
@@ -18,5 +20,5 @@ def part(module: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "victor":
             raise
-        message = "the demo runs a real Victor, which is not installed: pip install victor-ai"
+        message = f"the demo runs a real Victor, which is not installed: {INSTALL}"
         raise ImportError(message, name="victor") from error

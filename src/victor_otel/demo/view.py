@@ -1,16 +1,10 @@
-"""The demo's table, and how it differs from the independent count."""
+"""How the demo's numbers differ from the independent count, and what it says of that."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from rich.text import Text
 
-from rich.table import Table
-
-from victor_otel import catalog
-from victor_otel.spec import Kind, Metric
-
-Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+from victor_otel.numbers import Key, Series
 
 _UNKNOWN = (
     ("victor_cache_requests_total", ("result", "miss")),
@@ -20,60 +14,32 @@ _UNKNOWN = (
 """What only Victor knows (`Ledger.expected`), so that nothing can be held against it."""
 
 
+def compared(observed: Series, expected: Series) -> set[Key]:
+    """The series that were counted independently, and any other of the same metrics."""
+    names = {name for name, _ in expected}
+    return set(expected) | {key for key in observed if key[0] in names and not _unknown(key)}
+
+
 def differences(observed: Series, expected: Series) -> list[str]:
     """One line for each series that is not as counted independently."""
-    names = {name for name, _ in expected}
-    keys = set(expected) | {key for key in observed if key[0] in names and not _unknown(key)}
     return [
         f"{name}{dict(sorted(labels))} is {observed.get((name, labels), 0):g}, "
         f"counted {expected.get((name, labels), 0):g}"
-        for name, labels in sorted(keys, key=str)
+        for name, labels in sorted(compared(observed, expected), key=str)
         if observed.get((name, labels), 0) != expected.get((name, labels), 0)
     ]
 
 
-def _unknown(key: tuple[str, frozenset[tuple[str, str]]]) -> bool:
+def verdict(observed: Series, expected: Series, *, over: bool) -> Text:
+    """How many series equal the independent count; while the session plays it may be ahead."""
+    keys = compared(observed, expected)
+    total = len(keys)
+    equal = total - len(differences(observed, expected))
+    said = f"{equal} of {total} series equal the independent count"
+    if not over:
+        return Text(f"{said} so far", style="dim", no_wrap=True)
+    return Text(said, style="bold green" if equal == total else "bold red", no_wrap=True)
+
+
+def _unknown(key: Key) -> bool:
     return any(key[0] == name and label in key[1] for name, label in _UNKNOWN)
-
-
-def table(observed: Series, expected: Series, where: str) -> Table:
-    """What was seen or counted; counts are sums over all label sets."""
-    shown = Table(title=f"Victor's numbers, {where}", title_justify="left", expand=False)
-    shown.add_column("metric", no_wrap=True)
-    shown.add_column("now", justify="right", no_wrap=True)
-    shown.add_column("counted", justify="right", no_wrap=True)
-    seen, counted = _by_name(observed), _by_name(expected)
-    wrong = {line.partition("{")[0] for line in differences(observed, expected)}
-    for metric in catalog.METRICS:
-        name = metric.prometheus_name
-        key = f"{name}_count" if metric.kind is Kind.HISTOGRAM else name
-        values = seen.get(key)
-        if values is None and key not in counted:
-            continue
-        known = counted.get(key)
-        total = sum(counted.get(key, ()))
-        mark = "" if known is None else f"[{'yellow' if key in wrong else 'green'}]{total:g}[/]"
-        shown.add_row(name, _shown(metric, values, seen), mark)
-    return shown
-
-
-def _by_name(series: Series) -> Mapping[str, list[float]]:
-    values: dict[str, list[float]] = defaultdict(list)
-    for key, value in series.items():
-        if not _unknown(key):
-            values[key[0]].append(value)
-    return values
-
-
-def _shown(metric: Metric, values: list[float] | None, seen: Mapping[str, list[float]]) -> str:
-    if not values:
-        return "absent"
-    if metric.kind is Kind.COUNTER:
-        return f"{sum(values):g}"
-    if metric.kind is Kind.HISTOGRAM:
-        count, total = sum(values), sum(seen[f"{metric.prometheus_name}_sum"])
-        return f"{count:g} (mean {total / count:.3g}{metric.unit and ' ' + metric.unit})"
-    if metric.unit == "By":
-        return " + ".join(f"{value / 2**20:,.0f} MiB" for value in values)
-    low, high = min(values), max(values)
-    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"

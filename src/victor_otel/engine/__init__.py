@@ -1,0 +1,1 @@
+"""From a function of Victor's that is entered to a finished operation."""

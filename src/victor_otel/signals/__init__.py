@@ -1,0 +1,1 @@
+"""What operations are recorded as: metrics, and the pipelines that export them."""

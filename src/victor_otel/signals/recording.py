@@ -1,0 +1,136 @@
+"""How the metrics of a type of operation are fed: compiled once, found by one lookup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from victor_otel.model.metric import Kind
+from victor_otel.model.operation import Operation, OperationType
+from victor_otel.model.rows import Feeds
+from victor_otel.signals.instruments import LARGEST, Add
+from victor_otel.signals.recorder import Recorder
+
+MAX_COMBINATIONS = 10_000
+"""Combinations of what decides of a type that are kept; further ones are bound each time."""
+
+_PLAIN = (float, int)
+_TRUTHS = frozenset({Kind.RATIO, Kind.LATEST})
+"""Kinds whose values are few, so that each has a combination of its own."""
+
+
+class _Measured:
+    """A fact that is a number, and where it is added once the label set is bound."""
+
+    __slots__ = ("add", "row")
+
+    def __init__(self, row: Feeds) -> None:
+        self.row = row
+        self.add: Add | None = None
+
+
+class _Bound(NamedTuple):
+    """What a combination records."""
+
+    fixed: Sequence[tuple[Add, float]]
+    measured: Sequence[_Measured]
+
+
+class Recording:
+    """Feeds all metrics of one type of operation.
+
+    All facts that decide on what is recorded, labels among them, are the key under which the
+    bound label sets are kept: what remains of a finished operation is to add to them.
+    """
+
+    def __init__(
+        self,
+        kind: OperationType[object],
+        rows: Sequence[Feeds],
+        recorder: Recorder,
+    ) -> None:
+        self._rows = rows
+        self._recorder = recorder
+        read = dict.fromkeys(
+            label.name
+            for row in rows
+            for label in row.metric.labels
+            if label.name not in row.labels
+        )
+        facts = {name: None for name in read if kind.has_fact(name)}
+        context = [name for name in read if name not in facts]
+        facts |= {row.when: None for row in rows if row.when}
+        facts |= {row.value: None for row in rows if row.value and row.metric.kind in _TRUTHS}
+        self._facts = _getter([*facts])
+        self._context = _getter(context)
+        self._known: dict[tuple[object, ...], _Bound] = {}
+
+    def __call__(self, operation: Operation) -> None:
+        """Records what the facts of a finished operation say."""
+        if not self._recorder.listens():
+            return
+        facts = operation.facts
+        key = self._facts(facts) + self._context(operation.context)
+        try:
+            bound = self._known.get(key)
+        except Exception:  # a value that is not hashable, or not comparable, is no name
+            bound = None
+        if bound is None:
+            bound = self._bind(key, operation)
+        for add, value in bound.fixed:
+            add(value)
+        for each in bound.measured:
+            value = getattr(facts, each.row.value)
+            # What is plainly a number needs no look at what it may be else.
+            if type(value) not in _PLAIN or not 0 <= value <= LARGEST:
+                value = None if value is None else self._recorder.checked(each.row.metric, value)
+            if value is not None:
+                (each.add or self._measure(each, operation))(value)
+
+    def _bind(self, key: tuple[object, ...], operation: Operation) -> _Bound:
+        """What a new combination records; of those with a replaced label there is no end."""
+        fixed: list[tuple[Add, float]] = []
+        measured: list[_Measured] = []
+        clean = len(self._known) < MAX_COMBINATIONS
+        for row in self._rows:
+            if row.when and not getattr(operation.facts, row.when):
+                continue
+            if row.value and row.metric.kind not in _TRUTHS:
+                measured.append(_Measured(row))
+                continue
+            value = getattr(operation.facts, row.value) if row.value else 1
+            if value is not None:
+                add, as_given = self._label_set(row, operation)
+                fixed.append((add, float(value)))
+                clean = clean and as_given
+        bound = _Bound(fixed, measured)
+        if clean:
+            self._known[key] = bound
+        return bound
+
+    def _measure(self, each: _Measured, operation: Operation) -> Add:
+        add, as_given = self._label_set(each.row, operation)
+        if as_given:
+            each.add = add
+        return add
+
+    def _label_set(self, row: Feeds, operation: Operation) -> tuple[Add, bool]:
+        """What adds to the label set of an operation, and whether no label is replaced."""
+        labels = {
+            label.name: row.labels[label.name]
+            if label.name in row.labels
+            else getattr(operation.facts, label.name)
+            if row.type.has_fact(label.name)
+            else getattr(operation.context, label.name)
+            for label in row.metric.labels
+        }
+        return self._recorder.instrument(row.metric).bind(labels)
+
+
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[object, ...]]:
+    """What reads the attributes of these names, as a tuple."""
+    if not names:
+        return lambda _: ()
+    read = attrgetter(*names)
+    return (lambda one: (read(one),)) if len(names) == 1 else read

@@ -1,0 +1,1 @@
+"""`victor otel top`: the numbers of running processes, as they move."""

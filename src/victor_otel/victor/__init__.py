@@ -1,0 +1,1 @@
+"""Everything that knows Victor: its areas and verticals, classes, words and versions."""

@@ -1,0 +1,155 @@
+"""The work of Victor that several areas know: its types, and the facts of each.
+
+Facts are plain values; none is content. Those of one area alone stand on its page.
+"""
+
+# Without annotations as strings, here and on pages with facts of their own: each would be compiled.
+from typing import NamedTuple
+
+from victor_otel.model.operation import OperationType
+from victor_otel.model.rows import Extra
+
+TERMINAL = Extra(module="textual", name="tui")
+
+
+class Request(NamedTuple):
+    """What a user asked for once, through any interface."""
+
+    status: str
+    """That of the turn which decides it, else of the interface's own answer."""
+    user: str | None = None
+    """The authenticated client of the API; never exported."""
+    agent: int = 0
+    """The identity of the orchestrator that answered, if known."""
+    component: str = ""
+    error_type: str = ""
+    mcp: bool = False
+    """An MCP client called a tool."""
+
+    @property
+    def judged(self) -> bool:
+        """Cancelled, paused and rejected ones are in no ratio."""
+        return self.status in {"success", "failure", "timeout"}
+
+    @property
+    def failed(self) -> bool:
+        return self.status != "success"
+
+
+class Turn(NamedTuple):
+    """A chat turn, or the run of a team: a question and its whole answer."""
+
+    status: str
+    seconds: float
+    streamed: bool = False
+    user: str | None = None
+    agent: int = 0
+    error_type: str = ""
+
+
+class AgentCreation(NamedTuple):
+    """The creation of an agent; that of a sub-agent is part of its parent."""
+
+    sub_agent: bool
+    status: str = ""
+    seconds: float = 0.0
+    error_type: str = ""
+
+    @property
+    def counts(self) -> bool:
+        return not self.sub_agent
+
+
+class ToolCall(NamedTuple):
+    """A call of a tool that a model made."""
+
+    tool: str
+    """The registered name, `unknown` for one that the model invented."""
+    ran: bool = False
+    """The tool was executed: these have a status and a duration."""
+    status: str = ""
+    seconds: float = 0.0
+    judged: bool = False
+    """Whether it succeeded or not; a cancelled one did neither."""
+    succeeded: bool = False
+    reason: str = ""
+    """Why the tool was not executed."""
+    cache_hit: bool = False
+    cache_miss: bool = False
+    blocked: bool = False
+    """A rule forbade the call: the permission policy, a middleware or a role."""
+    withheld: bool = False
+    """A middleware refused to hand the result on."""
+    error_type: str = ""
+
+
+class ProviderCall(NamedTuple):
+    """A call to a model."""
+
+    provider: str
+    model: object
+    status: str
+    seconds: float
+    """Of a stream, the time spent in its iterator."""
+    tool_calls: str
+    """`true` if the answer contained tool calls, else `false`."""
+    judged: bool
+    succeeded: bool
+    first_token: float | None
+    """Seconds from the first read of a stream to its first content."""
+    input: int | None
+    """Tokens; None where the provider reported none."""
+    output: int | None
+    reasoning: int | None
+    cache_read: int | None
+    cache_write: int | None
+    retries: int
+    rate_limited: int
+    error_type: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.status in {"failure", "timeout"}
+
+
+class WorkflowRun(NamedTuple):
+    """A run of a workflow, in any of Victor's engines."""
+
+    workflow: str
+    status: str
+    error_type: str = ""
+
+
+class Plan(NamedTuple):
+    """The execution of a plan; it succeeded if it was carried out completely."""
+
+    failed: bool
+    judged: bool
+    succeeded: bool
+    error_type: str = ""
+
+
+class CacheLookup(NamedTuple):
+    """A question to a cache; one cache that asks another is one question."""
+
+    cache: str
+    result: str = ""
+    """`hit` or `miss`; empty if the cache was not really asked."""
+
+    @property
+    def tiered(self) -> bool:
+        return self.cache == "tiered"
+
+
+REQUEST = OperationType("request", Request, outermost=True)
+AGENT_CREATION = OperationType("agent_creation", AgentCreation, component="agent", outermost=True)
+CHAT_TURN = OperationType("chat_turn", Turn, component="chat")
+TEAM_RUN = OperationType("team_run", Turn, outermost=True)
+TOOL_BATCH = OperationType[object]("tool_batch")
+TOOL_CALL = OperationType("tool_call", ToolCall, component="tool")
+PROVIDER_CALL = OperationType("provider_call", ProviderCall, component="provider")
+WORKFLOW_RUN = OperationType("workflow_run", WorkflowRun, component="workflow", outermost=True)
+PLAN = OperationType("plan", Plan, component="planning", outermost=True)
+CACHE_LOOKUP = OperationType("cache_lookup", CacheLookup)
+ONE_SHOT = OperationType[object]("one_shot", outermost=True)
+"""`victor run ...`, `victor chat MESSAGE` and `victor review ...`: one answer, then the end."""

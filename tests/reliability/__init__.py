@@ -1,0 +1,1 @@
+"""Faults and hostile surroundings, survived: what was tried, and what was lost of it (nothing)."""
