@@ -17,11 +17,13 @@ from victor_otel.model.operation import Operation, OperationType
 from victor_otel.model.rows import Area
 from victor_otel.victor import catalog
 from victor_otel.victor.context import describe
+from victor_otel.victor.identity import belongs
 from victor_otel.victor.outcomes import ending
 from victor_otel.victor.supported import victor_version
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
     from victor_otel.signals.pipeline import Pipeline
     from victor_otel.signals.recorder import Recorder
@@ -42,12 +44,14 @@ class Instrumentation:
         health: Health,
         connect: Callable[[MeterProvider | None], Pipeline],
         provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
     ) -> None:
         self.health = health
         self.health.hooks.clear()
         self.pipeline: Pipeline | None = None
         self._connect = connect
         self._provider = provider
+        self._tracer_provider = tracer_provider
         self._lock = threading.RLock()
         self._states: dict[str, Any] = {}
         self._broken = False
@@ -97,6 +101,7 @@ class Instrumentation:
             ),
             (row.type for row in catalog.FEEDS),
             catalog.IN_FLIGHT,
+            catalog.SPANS,
         )
 
     def retry(self) -> None:
@@ -129,6 +134,13 @@ class Instrumentation:
                     "recorded by another one. Instrument before the first agent is created."
                 )
 
+    def trace(self, provider: TracerProvider) -> None:
+        """An application brings its TracerProvider while we are on already."""
+        with self._lock:
+            self._tracer_provider = provider
+            if self.pipeline is not None:
+                self._feed(self.pipeline.recorder)
+
     def open(self) -> None:
         """Starts the pipeline, once."""
         if self.pipeline is not None or self._broken:
@@ -147,11 +159,17 @@ class Instrumentation:
     def _feed(self, recorder: Recorder) -> None:
         """Connects operations, readings and declarations with a recorder."""
         from victor_otel.signals.recording import Recording
+        from victor_otel.signals.spans import Spans
 
         def metrics(kind: OperationType[object]) -> Callable[[Operation], None]:
             return Recording(kind, [row for row in catalog.FEEDS if row.type is kind], recorder)
 
-        self.engine.connect(metrics, recorder.is_unheard)
+        spans = Spans(self._tracer_provider, self.health, belongs)
+        self.engine.connect(
+            metrics,
+            lambda kind: spans.of(catalog.SPANS[kind]),
+            lambda: recorder.is_unheard() and spans.is_unheard(),
+        )
         read: dict[Metric, Any] = {
             reading.metric: functools.partial(reading.read, *self._state_of(area))
             for area in catalog.AREAS

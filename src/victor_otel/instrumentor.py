@@ -13,9 +13,10 @@ from victor_otel.victor.supported import RANGE
 
 
 class VictorInstrumentor(BaseInstrumentor):
-    """Instruments Victor; `instrument(meter_provider=...)` and `uninstrument()`.
+    """Instruments Victor; `instrument(meter_provider=..., tracer_provider=...)`, `uninstrument()`.
 
-    Without a provider the global one is used if it is set, else the environment decides.
+    Without a provider the global one is used if it is set; for metrics, else the environment
+    decides.
     Idempotent, and the same instrumentation whichever door switched it on.
     """
 
@@ -25,7 +26,7 @@ class VictorInstrumentor(BaseInstrumentor):
     def _instrument(self, **kwargs: Any) -> None:
         # Anything but ImportError would keep all remaining instrumentors from starting.
         try:
-            RUNTIME.activate(kwargs.get("meter_provider"))
+            RUNTIME.activate(kwargs.get("meter_provider"), kwargs.get("tracer_provider"))
         except Exception as error:
             failsafe.logger.warning(
                 "victor-otel could not be switched on.\n%s", failsafe.shown(error)

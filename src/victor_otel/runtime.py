@@ -19,6 +19,7 @@ from victor_otel.victor.operations import ONE_SHOT
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
     from victor_otel.signals.pipeline import Pipeline
 
@@ -38,13 +39,22 @@ class Runtime:
         self._finalizer: Any = None
         """What multiprocessing runs at the end of a child, which is this process."""
 
-    def activate(self, meter_provider: MeterProvider | None = None) -> Instrumentation:
+    def activate(
+        self,
+        meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+    ) -> Instrumentation:
         """Switches on, once: a second call returns what is on already."""
         with self._lock:
             if self.instrumentation is None:
-                self.instrumentation = Instrumentation(self.health, self._connect, meter_provider)
-            elif meter_provider is not None:
-                self.instrumentation.use(meter_provider)
+                self.instrumentation = Instrumentation(
+                    self.health, self._connect, meter_provider, tracer_provider
+                )
+            else:
+                if tracer_provider is not None:
+                    self.instrumentation.trace(tracer_provider)
+                if meter_provider is not None:
+                    self.instrumentation.use(meter_provider)
             return self.instrumentation
 
     def deactivate(self) -> None:

@@ -6,7 +6,7 @@ import functools
 import importlib.metadata
 import re
 import tomllib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,7 +18,16 @@ from prometheus_client import CollectorRegistry
 
 from tests.processes import ROOT
 from tests.scenarios import SCENARIOS
-from tests.scenarios.scenario import Scenario, end_tasks, exported, names, of, played
+from tests.scenarios.scenario import (
+    Scenario,
+    Series,
+    end_tasks,
+    exported,
+    names,
+    of,
+    played,
+)
+from tests.traced import Traced
 from victor_otel.engine.plan import BoundObserver, Engine
 from victor_otel.model.metric import Metric, Record
 from victor_otel.model.operation import Operation, OperationType
@@ -35,7 +44,12 @@ async def _ended() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def registry() -> Iterator[CollectorRegistry]:
+def traced() -> Traced:
+    return Traced()
+
+
+@pytest.fixture
+def registry(request: pytest.FixtureRequest, traced: Traced) -> Iterator[CollectorRegistry]:
     RUNTIME.deactivate()
     RUNTIME.health.restart()
     made = CollectorRegistry()
@@ -43,7 +57,9 @@ def registry() -> Iterator[CollectorRegistry]:
     provider = MeterProvider(
         [reader], shutdown_on_exit=False, exemplar_filter=AlwaysOffExemplarFilter()
     )
-    on = RUNTIME.activate(provider)
+    # Those of ourselves break readers and wear out labels.
+    breaks_readers = request.getfixturevalue("scenario").module == "ourselves"
+    on = RUNTIME.activate(provider, None if breaks_readers else traced.provider)
     on.open()
     unsaid = watched(on.engine)
     yield made
@@ -101,6 +117,7 @@ def _needs(packages: tuple[str, ...]) -> pytest.MarkDecorator:
 async def test_what_is_exported_is_what_the_scenario_counted(
     scenario: Scenario,
     registry: CollectorRegistry,
+    traced: Traced,
     tmp_path: Path,
 ) -> None:
     async with played(scenario, tmp_path) as count:
@@ -111,6 +128,47 @@ async def test_what_is_exported_is_what_the_scenario_counted(
     }
     shown = {name for name, _ in observed}
     assert [m.name for m in scenario.proves if not shown.intersection(names(m))] == []
+    if scenario.module != "ourselves":
+        assert traced.problems() == []
+        assert spans(traced) == counted(exported(registry))
+
+
+_COUNTED = {
+    "chat": ("victor_provider_requests_total", ("model", "status")),
+    "execute_tool": ("victor_tool_executions_total", ("tool", "status")),
+    "invoke_agent": ("victor_chat_request_duration_seconds_count", ("status",)),
+    "invoke_workflow": ("victor_workflow_executions_total", ("workflow", "status")),
+}
+"""Metrics that count what has a span, with the labels that the span knows as well."""
+_TEAMS = ("garden", "team")
+"""Workflows that no metric counts by their names."""
+
+
+def counted(metrics: Series) -> Counter[tuple[str, ...]]:
+    found: Counter[tuple[str, ...]] = Counter()
+    for (name, labels), value in metrics.items():
+        for operation, (metric, read) in _COUNTED.items():
+            if name == metric and value:
+                known = dict(labels)
+                found[operation, *(known[label] for label in read)] += int(value)
+    return found
+
+
+def spans(traced: Traced) -> Counter[tuple[str, ...]]:
+    """The spans of what those metrics count, by the same facts."""
+    found: Counter[tuple[str, ...]] = Counter()
+    for span in traced.ours:
+        known = {name: str(value) for name, value in (span.attributes or {}).items()}
+        operation, status = known["gen_ai.operation.name"], known["victor.operation.status"]
+        named = {
+            "chat": known.get("gen_ai.request.model"),
+            "execute_tool": known.get("gen_ai.tool.name"),
+            "invoke_workflow": known["gen_ai.agent.name"],
+        }.get(operation)
+        not_run = "victor.tool.rejection" in known or "victor.tool.cached" in known
+        if operation in _COUNTED and not not_run and named not in _TEAMS:
+            found[(operation, *filter(None, (named, status)))] += 1
+    return found
 
 
 def test_every_metric_has_a_scenario() -> None:

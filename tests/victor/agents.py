@@ -17,6 +17,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.view import View
 
+from tests.traced import Traced
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.sandbox import sandbox
 from victor_otel.demo.script import Script, Step
@@ -61,11 +62,13 @@ def _value(point: Any) -> float:
 
 
 @contextmanager
-def recording(recorded: Recorded | None = None) -> Iterator[Recorded]:
-    """Instrumented into a provider of the test's own."""
+def recording(
+    recorded: Recorded | None = None, traced: Traced | None = None
+) -> Iterator[Recorded]:
+    """Instrumented into providers of the test's own."""
     RUNTIME.deactivate()
     recorded = recorded or Recorded()
-    RUNTIME.activate(recorded.provider).open()
+    RUNTIME.activate(recorded.provider, None if traced is None else traced.provider).open()
     try:
         yield recorded
     finally:

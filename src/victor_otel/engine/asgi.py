@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from victor_otel.engine import failsafe
-from victor_otel.engine.nesting import CURRENT, reset
+from victor_otel.engine.nesting import enter, leave
 from victor_otel.engine.plan import Plan
 
 
@@ -90,11 +90,11 @@ class Middleware:
             elif message["type"] == "http.response.body" and not message.get("more_body"):
                 response.finished = True
 
-        token = CURRENT.set(entry)
+        entered = enter(entry)
         try:
             await self._app(scope, watch_receive, watch_send)
         except BaseException as error:
-            plan.fail(entry, token, error, response)
+            plan.fail(entry, entered, error, response)
             raise
-        reset(token)
+        leave(entered)
         plan.exit(entry, response, None)

@@ -13,7 +13,7 @@ from contextvars import ContextVar, Token
 from types import CoroutineType
 from typing import Any
 
-from victor_otel.model.operation import Frame
+from victor_otel.model.operation import Frame, Live
 
 CURRENT: ContextVar[Frame | None] = ContextVar("victor_otel_frame", default=None)
 
@@ -25,13 +25,27 @@ def active(frame: Frame | None) -> Frame | None:
     return frame
 
 
-def reset(token: Token[Frame | None]) -> None:
-    """Ends what `CURRENT.set` began, unless it was set in another context than this one.
+Entered = Token[Frame | None] | tuple[Token[Frame | None], Live, object]
+"""What `leave` needs to take back what `enter` did."""
+
+
+def enter(frame: Frame) -> Entered:
+    """Makes a frame current, and the span of an operation that begins with it."""
+    token = CURRENT.set(frame)
+    live = frame.attaches
+    return token if live is None else (token, live, live.attach())
+
+
+def leave(entered: Entered) -> None:
+    """Ends what `enter` began, unless that was in another context than this one.
 
     A coroutine may be finished elsewhere than it was started, as by the garbage collector.
     """
+    if type(entered) is tuple:
+        entered, live, attached = entered
+        live.detach(attached)
     try:
-        CURRENT.reset(token)
+        CURRENT.reset(entered)
     except ValueError:
         return
 
@@ -63,7 +77,7 @@ class Owners:
 class Carried:
     """A function that runs, in another thread, as part of the chain of calls that submitted it.
 
-    Only our own variable travels: copying the whole context would change what Victor sees.
+    Only what is ours travels: copying the whole context would change what Victor sees.
     """
 
     __slots__ = ("_frame", "_function")
@@ -73,11 +87,21 @@ class Carried:
         self._frame = frame
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        token = CURRENT.set(self._frame)
+        entered = _enter_again(self._frame)
         try:
             return self._function(*args, **kwargs)
         finally:
-            CURRENT.reset(token)
+            leave(entered)
+
+
+def _enter_again(frame: Frame) -> Entered:
+    """`enter` where neither the frame nor the span around it is current yet."""
+    token = CURRENT.set(frame)
+    around: Frame | None = frame
+    while around is not None and around.attaches is None:
+        around = around.parent
+    live = None if around is None else around.attaches
+    return token if live is None else (token, live, live.attach())
 
 
 def carry(submit: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,5 +141,5 @@ def carry_coroutine(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 async def _inside(frame: Frame, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    CURRENT.set(frame)
+    _enter_again(frame)
     return await coroutine

@@ -11,18 +11,18 @@ import copy
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import Token
 from time import perf_counter
 from typing import Any
 
 from victor_otel.engine import failsafe
 from victor_otel.engine.health import Health
-from victor_otel.engine.nesting import CURRENT, Owners, reset
+from victor_otel.engine.nesting import CURRENT, Entered, Owners, leave
 from victor_otel.model.metric import Metric, Record
 from victor_otel.model.operation import (
     UNSET,
     Context,
     Frame,
+    Live,
     Operation,
     OperationType,
     Stream,
@@ -32,6 +32,7 @@ from victor_otel.model.operation import (
 from victor_otel.model.rows import Begins, Binds, Target, Tells
 
 BoundObserver = Callable[[Operation, Record], None]
+Trace = Callable[[Operation], Live | None]
 
 
 def _nothing(_operation: Operation) -> None:
@@ -44,6 +45,8 @@ class Followers:
     def __init__(self, kind: OperationType[object]) -> None:
         self.record: Callable[[Operation], None] = _nothing
         """Feeds the metrics of the type."""
+        self.trace: Trace | None = None
+        """Begins the span of an operation, where spans are wanted."""
         self.in_flight: Metric | None = None
         """Counts the operations that have begun and not ended, by interface."""
         self.tells: list[Tells] = []
@@ -86,6 +89,7 @@ class Engine:
         self.plans: list[Plan] = []
         self._followers: dict[OperationType[object], Followers] = {}
         self._fed: tuple[OperationType[object], ...] = ()
+        self._spanned: tuple[OperationType[object], ...] = ()
         self.renew()
 
     def renew(self) -> None:
@@ -93,7 +97,7 @@ class Engine:
         self.owners = Owners()
         self._in_flight: Counter[tuple[Metric, str]] = Counter()
         self._lock = threading.Lock()
-        self.connect(None, lambda: False)
+        self.connect(None, None, lambda: False)
 
     def followers(self, kind: OperationType[object]) -> Followers:
         """What follows the operations of a type."""
@@ -107,8 +111,11 @@ class Engine:
         observers: Iterable[tuple[OperationType[object], str, BoundObserver]],
         fed: Iterable[OperationType[object]],
         in_flight: Mapping[OperationType[object], Metric],
+        spanned: Iterable[OperationType[object]] = (),
     ) -> None:
         """Has operations tell those around them, observers see them, and types feed metrics.
+
+        Those of `spanned` types have spans.
 
         Ends what was before. `in_flight` counts those under way.
         """
@@ -123,14 +130,18 @@ class Engine:
         for kind, metric in in_flight.items():
             self.followers(kind).in_flight = metric
         self._fed = tuple(dict.fromkeys(fed))
-        self.connect(None, lambda: False)
+        self._spanned = tuple(dict.fromkeys(spanned))
+        self.connect(None, None, lambda: False)
 
     def connect(
         self,
         metrics: Callable[[OperationType[object]], Callable[[Operation], None]] | None,
+        spans: Callable[[OperationType[object]], Trace] | None,
         is_unheard: Callable[[], bool],
     ) -> None:
-        """Has `metrics(type)` feed the metrics of each type; None has the next one open them.
+        """Has `metrics(type)` feed the metrics of each type, and `spans(type)` make its spans.
+
+        Without them the next operation opens the pipeline.
 
         What leaves no state is idle as long as `is_unheard` says so.
         """
@@ -138,6 +149,8 @@ class Engine:
         for kind in self._fed:
             record = self._record_first if metrics is None else metrics(kind)
             self.followers(kind).record = record
+        for kind in self._spanned:
+            self.followers(kind).trace = self._trace_first if spans is None else spans(kind)
         self._idle(is_unheard())
 
     def disable(self) -> None:
@@ -161,6 +174,11 @@ class Engine:
             record = self._followers[operation.type].record
             if record != self._record_first:
                 record(operation)
+
+    def _trace_first(self, operation: Operation) -> Live | None:
+        self.open_pipeline()
+        trace = None if operation.type is None else self._followers[operation.type].trace
+        return None if trace is None or trace == self._trace_first else trace(operation)
 
     def add_in_flight(self, metric: Metric, interface: str, change: int) -> None:
         with self._lock:
@@ -216,7 +234,16 @@ class _Beginning:
         if self.followers.in_flight is not None:
             interface = operation.context.interface
             self.plan.engine.add_in_flight(self.followers.in_flight, interface, +1)
+        if self.followers.trace is not None:
+            self._trace(operation, self.followers.trace)
         return operation
+
+    def _trace(self, operation: Operation, trace: Trace) -> None:
+        """Begins the span; an operation that cannot have one still counts."""
+        try:
+            operation.span = operation.attaches = trace(operation)
+        except Exception as error:
+            failsafe.caught(self.plan.engine.health, self.plan.target, error)
 
     def _describe(self, operation: Operation) -> None:
         """Whose it is and how it was reached; what cannot be told costs no count."""
@@ -251,16 +278,19 @@ class _Beginning:
         engine, followers, row = self.plan.engine, self.followers, self.row
         if followers.in_flight is not None:
             engine.add_in_flight(followers.in_flight, operation.context.interface, -1)
-        if not engine.enabled:
-            return
         try:
-            plain = operation.error is None and operation.stream is None
-            operation.status = "success" if plain else self._status(operation)
-            if row.read is not None:
-                operation.facts = row.read(operation)
-            followers.publish(operation)
+            if engine.enabled:
+                plain = operation.error is None and operation.stream is None
+                operation.status = "success" if plain else self._status(operation)
+                if row.read is not None:
+                    operation.facts = row.read(operation)
+                followers.publish(operation)
         except Exception as error:
             failsafe.caught(engine.health, self.plan.target, error)
+        if operation.span is not None:
+            operation.span.end(operation)
+        if not engine.enabled:
+            return
         for where, observe in followers.observers:
             try:
                 observe(operation, engine.record)
@@ -359,6 +389,7 @@ class Plan:
         if self.opens:
             self._open_pipeline()
         opened: Frame | None = None
+        span: Live | None = None
         around = CURRENT.get()
         if self._interface or self._owns:
             opened = around = Frame(around, None, 0, instance, started)
@@ -373,8 +404,11 @@ class Plan:
                 if frame is not None:
                     frame.beside = opened
                     opened = around = frame
+                    span = frame.attaches or span
         if opened is None and self.tells and self.told() is not None:
             opened = Frame(around, None, 0, instance, started)  # no operation, and yet it tells
+        if span is not None and opened is not None:
+            opened.attaches = span
         return opened
 
     def exit(
@@ -406,12 +440,12 @@ class Plan:
     def fail(
         self,
         opened: Frame,
-        token: Token[Frame | None],
+        entered: Entered,
         error: BaseException,
         result: Any = UNSET,
     ) -> None:
         """`exit` of a coroutine that `error` ends; a finalizer may be closing it."""
-        reset(token)
+        leave(entered)
         if is_closing(error):
             failsafe.defer(self.exit, opened, result, error, None, perf_counter())
         else:

@@ -18,13 +18,12 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import Token
 from time import perf_counter
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any, cast
 
 from victor_otel.engine import failsafe
-from victor_otel.engine.nesting import CURRENT, reset
+from victor_otel.engine.nesting import Entered, enter, leave
 from victor_otel.engine.plan import Plan, is_closing, raised
 from victor_otel.model.operation import UNSET, Frame, NoFacts, Stream
 
@@ -154,14 +153,14 @@ def _function(
             if then is not None:
                 then(instance)
             return result
-        token = CURRENT.set(entry)
+        entered = enter(entry)
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            reset(token)
+            leave(entered)
             plan.exit(entry, UNSET, error)
             raise
-        reset(token)
+        leave(entered)
         plan.exit(entry, result, None)
         if then is not None:
             then(instance)
@@ -181,13 +180,13 @@ def _coroutine(function: Function, plan: Plan, *, takes_self: bool) -> Function:
         entry = plan.enter(args[0] if skip and args else None, args[skip:], kwargs)
         if entry is None:
             return await coroutine
-        token = CURRENT.set(entry)
+        entered = enter(entry)
         try:
             result = await coroutine
         except BaseException as error:
-            plan.fail(entry, token, error)
+            plan.fail(entry, entered, error)
             raise
-        reset(token)
+        leave(entered)
         if may_stream and _has(result, "__anext__"):
             reading = _Reading(plan, entry, perf_counter() - entry.started)
             return _followed(result, lambda: reading)
@@ -289,11 +288,11 @@ def _opening(function: Function, plan: Plan, *, takes_self: bool) -> Begin:
 class _Reading:
     """How far a stream has come. It finishes exactly once, at the latest with its generator."""
 
-    __slots__ = ("_entry", "_plan", "_stream", "frame", "since", "token")
+    __slots__ = ("_entry", "_plan", "_stream", "entered", "frame", "since")
 
     since: float
     """When the step began that is under way."""
-    token: Token[Frame | None]
+    entered: Entered
     """Takes our frame back that is current during the step."""
 
     def __init__(self, plan: Plan, entry: Frame, inside: float = 0.0) -> None:
@@ -310,11 +309,13 @@ class _Reading:
 
     def item(self, item: Any) -> None:
         """After a step that gave an item."""
-        reset(self.token)
+        leave(self.entered)
         now = perf_counter()
         stream = self._stream
         stream.inside += now - self.since
         stream.items += 1
+        if stream.items == 1:
+            stream.first_item = now - self.frame.started
         facts = stream.facts
         try:
             facts.add(item)
@@ -325,7 +326,7 @@ class _Reading:
 
     def ended(self, error: BaseException) -> None:
         """After a step that gave none. A finalizer runs perhaps where a stream is closed."""
-        reset(self.token)
+        leave(self.entered)
         self._stream.inside += perf_counter() - self.since
         if raised(error, StopAsyncIteration, StopIteration):
             self._finish("exhausted")
@@ -374,7 +375,7 @@ def _async_generator(begin: Begin) -> Function:
         step, value = _first_step(stream), None
         while True:
             if reading is not None:
-                reading.since, reading.token = perf_counter(), CURRENT.set(reading.frame)
+                reading.since, reading.entered = perf_counter(), enter(reading.frame)
             try:
                 item = await step(value)
             except BaseException as error:
@@ -425,7 +426,7 @@ def _generator(begin: Begin) -> Function:
         step, value = stream.send, None
         while True:
             if reading is not None:
-                reading.since, reading.token = perf_counter(), CURRENT.set(reading.frame)
+                reading.since, reading.entered = perf_counter(), enter(reading.frame)
             try:
                 item = step(value)
             except BaseException as error:
@@ -456,7 +457,7 @@ def _closing(reading: _Reading | None) -> Generator[None]:
     if reading is None:
         yield
         return
-    reading.since, reading.token = perf_counter(), CURRENT.set(reading.frame)
+    reading.since, reading.entered = perf_counter(), enter(reading.frame)
     try:
         yield
     except BaseException as error:

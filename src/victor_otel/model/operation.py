@@ -84,12 +84,26 @@ class Stream:
     items: int = 0
     inside: float = 0.0
     """Seconds spent in the iterator, its consumer's time excluded."""
+    first_item: float | None = None
+    """Seconds from the first read to the first item."""
     first_content: float | None = None
     """Seconds from the first read to the first content."""
 
     @property
     def complete(self) -> bool:
         return bool(getattr(self.facts, "complete", False))
+
+
+class Live(Protocol):
+    """The span of an operation that is under way."""
+
+    def attach(self) -> object:
+        """Makes it current, for Victor's code and all that this calls; returns what undoes it."""
+        ...
+
+    def detach(self, token: object, /) -> None: ...
+
+    def end(self, operation: Operation, /) -> None: ...
 
 
 class Frame:
@@ -100,6 +114,7 @@ class Frame:
 
     __slots__ = (
         "active",
+        "attaches",
         "beside",
         "ended",
         "instance",
@@ -138,6 +153,8 @@ class Frame:
         self.started = started
         self.ended: float | None = None
         self.active = True
+        self.attaches: Live | None = None
+        """The span that is current while the function runs, if one begins with it."""
 
     def close(self) -> None:
         """Lets go of what it saw: contexts may keep the frame for long.
@@ -148,7 +165,7 @@ class Frame:
         self.owner = None
         if self.operation is None or not self.operation.active:
             self.instance = None
-        self.operation = None
+        self.operation = self.attaches = None
 
 
 class Timed(NamedTuple):
@@ -182,6 +199,7 @@ class Operation(Frame):
     """Errors already counted inside the operation, where they arose."""
     beginning: Any = None
     """The compiled row by which it began."""
+    span: Live | None = None
     _levels: Sequence[Frame] = ()
     _told: Mapping[str, list[Any]] = _NOTHING
 
@@ -205,6 +223,7 @@ class Operation(Frame):
         self.started = started
         self.ended = None
         self.active = True
+        self.attaches = None
 
     @property
     def agent(self) -> int:
@@ -270,7 +289,7 @@ class Operation(Frame):
         for frame in self._levels:
             if not frame.active:
                 frame.instance = None
-        self.instance = self.owner = self.operation = None
+        self.instance = self.owner = self.operation = self.attaches = None
         self.__dict__.clear()  # back to what stands in the class
 
 

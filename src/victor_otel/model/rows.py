@@ -12,6 +12,7 @@ from typing import Any
 from victor_otel.model.declared import declared
 from victor_otel.model.metric import Metric, Reading, UpDown
 from victor_otel.model.operation import Context, Operation, OperationType
+from victor_otel.model.span import Span
 
 Observer = Callable[..., None]
 """`(operation, record)`, or a method `(state, operation, record)` of the area's state."""
@@ -187,6 +188,7 @@ class Area:
     name: str
     metrics: tuple[Metric, ...] = ()
     rows: tuple[Row, ...] = ()
+    spans: tuple[Span, ...] = ()
     readings: tuple[Reading, ...] = ()
     state: Callable[[], Any] | None = None
     at_exit: Callable[..., None] | None = None

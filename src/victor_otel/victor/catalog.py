@@ -96,6 +96,9 @@ def wrapping(area: Area) -> Iterator[WrappingRow]:
 WRAPPED: tuple[WrappingRow, ...] = tuple(row for area in AREAS for row in wrapping(area))
 """The rows that wrap a function."""
 
+SPANS = {span.of: span for area in AREAS for span in area.spans}
+"""The span of each type of operation that has one."""
+
 IN_FLIGHT = {
     metric.of: metric for metric in METRICS if isinstance(metric, UpDown) and metric.of is not None
 }

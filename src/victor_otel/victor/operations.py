@@ -82,6 +82,11 @@ class ToolCall(NamedTuple):
     """A middleware refused to hand the result on."""
     error_type: str = ""
 
+    @property
+    def ending(self) -> str:
+        """How the call ended for who made it; empty where only Victor's answer tells."""
+        return "rejected" if self.reason else self.status
+
 
 class ProviderCall(NamedTuple):
     """A call to a model."""
@@ -97,6 +102,8 @@ class ProviderCall(NamedTuple):
     succeeded: bool
     first_token: float | None
     """Seconds from the first read of a stream to its first content."""
+    first_chunk: float | None
+    """The same to its first chunk, which may hold none."""
     input: int | None
     """Tokens; None where the provider reported none."""
     output: int | None
@@ -105,6 +112,7 @@ class ProviderCall(NamedTuple):
     cache_write: int | None
     retries: int
     rate_limited: int
+    streamed: bool
     error_type: str = ""
 
     @property
@@ -143,12 +151,16 @@ class CacheLookup(NamedTuple):
 
 REQUEST = OperationType("request", Request, outermost=True)
 AGENT_CREATION = OperationType("agent_creation", AgentCreation, component="agent", outermost=True)
+SUB_AGENT = OperationType[object]("sub_agent")
+"""A task that one agent, or a team, gives to another one."""
 CHAT_TURN = OperationType("chat_turn", Turn, component="chat")
 TEAM_RUN = OperationType("team_run", Turn, outermost=True)
 TOOL_BATCH = OperationType[object]("tool_batch")
 TOOL_CALL = OperationType("tool_call", ToolCall, component="tool")
 PROVIDER_CALL = OperationType("provider_call", ProviderCall, component="provider")
 WORKFLOW_RUN = OperationType("workflow_run", WorkflowRun, component="workflow", outermost=True)
+PLANNING = OperationType[object]("planning", outermost=True)
+"""The making of a plan, which may ask a model; `PLAN` carries it out."""
 PLAN = OperationType("plan", Plan, component="planning", outermost=True)
 CACHE_LOOKUP = OperationType("cache_lookup", CacheLookup)
 ONE_SHOT = OperationType[object]("one_shot", outermost=True)

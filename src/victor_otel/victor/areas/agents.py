@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from victor_otel.model.metric import Histogram
-from victor_otel.model.operation import Operation
+from victor_otel.model.operation import NoFacts, Operation
 from victor_otel.model.rows import Area, Begins, Binds, Target
 from victor_otel.victor import labels
 from victor_otel.victor.context import ACTIVATED
-from victor_otel.victor.operations import AGENT_CREATION, CHAT_TURN, AgentCreation
+from victor_otel.victor.operations import (
+    AGENT_CREATION,
+    CHAT_TURN,
+    SUB_AGENT,
+    AgentCreation,
+)
 from victor_otel.victor.outcomes import error_type
 
 INITIALIZATION_DURATION = Histogram(
@@ -48,6 +53,7 @@ def read_orchestrator(creation: Operation) -> AgentCreation:
 
 
 _ORCHESTRATOR = "victor.agent.orchestrator:AgentOrchestrator"
+_SUB_AGENT = "victor.agent.subagents.base:SubAgent"
 _CREATE = Target("victor.framework.agent_factory:AgentFactory.create")
 _FROM_SETTINGS = Target(f"{_ORCHESTRATOR}.from_settings")
 
@@ -64,5 +70,7 @@ AREA = Area(
             Target(f"{_ORCHESTRATOR}.__init__"),
             owns=("_chat_service", "_tool_pipeline", "tool_executor", "tools"),
         ),
+        Begins(SUB_AGENT, Target(f"{_SUB_AGENT}.execute")),
+        Begins(SUB_AGENT, Target(f"{_SUB_AGENT}.stream_execute", stream=NoFacts)),
     ),
 )

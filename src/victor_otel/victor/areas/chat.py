@@ -6,9 +6,11 @@ of their own, which are part of the request that caused them.
 
 from typing import Any, NamedTuple
 
+from victor_otel.model import semconv
 from victor_otel.model.metric import Counter, Histogram
 from victor_otel.model.operation import Operation, OperationType
 from victor_otel.model.rows import Area, Begins, Binds, Feeds, Row, Target, Tells
+from victor_otel.model.span import Span
 from victor_otel.victor import labels
 from victor_otel.victor.operations import CHAT_TURN, PLAN, REQUEST, Plan, Turn
 from victor_otel.victor.outcomes import error_type
@@ -162,4 +164,5 @@ AREA = Area(
         Tells(CHAT_TURN, "plan", PLAN),
         Feeds(CHAT_TURN, FEATURES, when="streamed", labels={"feature": "streaming"}),
     ),
+    spans=(Span(CHAT_TURN, "invoke_agent", named=semconv.AGENT_NAME),),
 )

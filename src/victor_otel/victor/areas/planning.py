@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from victor_otel.model import semconv
 from victor_otel.model.metric import Ratio
 from victor_otel.model.operation import Operation
 from victor_otel.model.rows import Area, Begins, Binds, Target
+from victor_otel.model.span import Span
 from victor_otel.victor import labels
-from victor_otel.victor.operations import PLAN, Plan
+from victor_otel.victor.operations import PLAN, PLANNING, Plan
 from victor_otel.victor.outcomes import error_type
 
 SUCCESS_RATE = Ratio(
@@ -49,18 +51,29 @@ def orchestrator(plan: Operation) -> Any:
     return getattr(host, "_orchestrator", host)
 
 
+_PLANNER = "victor.agent.planning.autonomous:AutonomousPlanner"
+_SERVICE = "victor.agent.services.planning_runtime:PlanningRuntimeService"
 _PLANS = (
-    Target("victor.agent.services.planning_runtime:PlanningRuntimeService._execute_plan"),
+    Target(f"{_SERVICE}._execute_plan"),
     # The planner that an application, or `/resume`, uses by itself.
-    Target("victor.agent.planning.autonomous:AutonomousPlanner.execute_plan"),
+    Target(f"{_PLANNER}.execute_plan"),
 )
 
 AREA = Area(
     name="planning",
     metrics=(SUCCESS_RATE,),
-    rows=tuple(
-        row
-        for plan in _PLANS
-        for row in (Binds(plan, owner=orchestrator), Begins(PLAN, plan, read=read_plan))
+    rows=(
+        *(
+            row
+            for plan in _PLANS
+            for row in (Binds(plan, owner=orchestrator), Begins(PLAN, plan, read=read_plan))
+        ),
+        *(
+            row
+            for path in (f"{_SERVICE}._generate_plan", f"{_PLANNER}.plan_for_goal")
+            for making in (Target(path),)
+            for row in (Binds(making, owner=orchestrator), Begins(PLANNING, making))
+        ),
     ),
+    spans=(Span(PLANNING, "plan", named=semconv.AGENT_NAME),),
 )

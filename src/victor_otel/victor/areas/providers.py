@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from victor_otel.model import semconv
 from victor_otel.model.metric import Counter, Histogram, Latest, Ratio, Record
 from victor_otel.model.operation import UNSET, Operation, OperationType
 from victor_otel.model.rows import Area, Begins, Feeds, Observes, Target, Tells
+from victor_otel.model.span import Attributes, Span, SpanKind
 from victor_otel.victor import labels
 from victor_otel.victor.classes import PROVIDER_RATE_LIMIT_ERROR, is_a
 from victor_otel.victor.operations import CHAT_TURN, PROVIDER_CALL, ProviderCall
@@ -134,11 +136,34 @@ def read_call(call: Operation) -> ProviderCall:
         judged=status != "cancelled",
         succeeded=status == "success",
         first_token=None if stream is None else stream.first_content,
+        first_chunk=None if stream is None else stream.first_item,
         retries=max(0, answer.attempts - 1),
         rate_limited=int(is_a(call.error, PROVIDER_RATE_LIMIT_ERROR)),
+        streamed=stream is not None,
         error_type="" if failed is None else error_type(failed),
         **{kind: counts.get(kind) or None for kind in TOKEN_TYPES},
     )
+
+
+_CONVENTIONAL = {
+    "azure": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "google": "gcp.gemini",
+    "mistral": "mistral_ai",
+    "moonshot": "moonshot_ai",
+    "vertex": "gcp.vertex_ai",
+    "xai": "x_ai",
+}
+"""Providers that OpenTelemetry calls by another name than Victor."""
+
+
+def expect_call(call: Operation) -> Attributes:
+    provider = str(getattr(call.instance, "name", "other"))
+    model = call.argument("model") or getattr(call.instance, "model", None)
+    return {
+        semconv.PROVIDER_NAME: _CONVENTIONAL.get(provider, provider),
+        semconv.REQUEST_MODEL: model if isinstance(model, str) else None,
+    }
 
 
 def tokens(usage: Mapping[str, Any], *, cached_apart: bool) -> Iterator[tuple[str, int]]:
@@ -222,6 +247,24 @@ AREA = Area(
         TOKENS,
         RETRIES,
         RATE_LIMITS,
+    ),
+    spans=(
+        Span(
+            PROVIDER_CALL,
+            "chat",
+            named=semconv.REQUEST_MODEL,
+            kind=SpanKind.CLIENT,
+            expect=expect_call,
+            facts={
+                "streamed": semconv.REQUEST_STREAM,
+                "first_chunk": semconv.TIME_TO_FIRST_CHUNK,
+                "input": semconv.INPUT_TOKENS,
+                "output": semconv.OUTPUT_TOKENS,
+                "reasoning": semconv.REASONING_TOKENS,
+                "cache_read": semconv.CACHE_READ_TOKENS,
+                "cache_write": semconv.CACHE_WRITE_TOKENS,
+            },
+        ),
     ),
     rows=(
         *(

@@ -11,9 +11,11 @@ import collections
 from collections.abc import Sequence
 from typing import Any
 
+from victor_otel.model import semconv
 from victor_otel.model.metric import Counter, Histogram, Ratio, Record
 from victor_otel.model.operation import UNSET, Frame, Operation
 from victor_otel.model.rows import Area, Begins, Feeds, Observes, Target, Tells
+from victor_otel.model.span import Attributes, Span
 from victor_otel.victor import labels
 from victor_otel.victor.operations import CACHE_LOOKUP, TOOL_BATCH, TOOL_CALL, CacheLookup, ToolCall
 from victor_otel.victor.outcomes import error_type
@@ -86,6 +88,15 @@ def read_call(call: Operation) -> ToolCall:
         withheld=outcome == WITHHELD,
         error_type=_error_type(call) if failed and not call.failures else "",
     )
+
+
+def expect_call(call: Operation) -> Attributes:
+    asked = mapping(call.argument("tool_call")).get("id")
+    return {
+        semconv.TOOL_NAME: _tool(call, call.entered(_TOOL)),
+        semconv.TOOL_TYPE: "function",
+        semconv.TOOL_CALL_ID: asked if isinstance(asked, str) and asked else None,
+    }
 
 
 _BLOCKED = ("permission_denied", "middleware_blocked")
@@ -222,6 +233,16 @@ _SINGLE = Target(f"{_PIPELINE}._execute_single_call", arguments=("tool_call",))
 AREA = Area(
     name="tools",
     metrics=(EXECUTIONS, DURATION, SUCCESS_RATE, REJECTED),
+    spans=(
+        Span(
+            TOOL_CALL,
+            "execute_tool",
+            named=semconv.TOOL_NAME,
+            expect=expect_call,
+            status="ending",
+            facts={"reason": "victor.tool.rejection", "cache_hit": "victor.tool.cached"},
+        ),
+    ),
     rows=(
         Begins(TOOL_BATCH, Target(f"{_PIPELINE}.execute_tool_calls")),
         Begins(TOOL_CALL, _SINGLE, level=_PIPELINE_LEVEL, read=read_call),

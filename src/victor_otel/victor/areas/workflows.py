@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from victor_otel.model import semconv
 from victor_otel.model.metric import Counter
 from victor_otel.model.operation import NoFacts, Operation
 from victor_otel.model.rows import Area, Begins, Feeds, Target, Tells
+from victor_otel.model.span import Attributes, Span
 from victor_otel.victor import labels
 from victor_otel.victor.operations import WORKFLOW_RUN, WorkflowRun
 from victor_otel.victor.outcomes import error_type
@@ -27,6 +29,10 @@ def read_run(run: Operation) -> WorkflowRun:
     failed = status in {"failure", "timeout"} and not run.failures
     kind = "node_error" if run.error is None else error_type(run.error)
     return WorkflowRun(_name(run), status, kind if failed else "")
+
+
+def expect_run(run: Operation) -> Attributes:
+    return {semconv.AGENT_NAME: _name(run)}
 
 
 def _status(run: Operation) -> str:
@@ -78,5 +84,8 @@ AREA = Area(
             read=lambda result: result,
         ),
         Feeds(WORKFLOW_RUN, FEATURES, labels={"feature": "workflow"}),
+    ),
+    spans=(
+        Span(WORKFLOW_RUN, "invoke_workflow", named=semconv.AGENT_NAME, expect=expect_run),
     ),
 )

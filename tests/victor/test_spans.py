@@ -1,0 +1,354 @@
+"""Spans: the tree of what an agent did, in the application's own TracerProvider."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from opentelemetry import context, trace
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
+
+from tests.traced import Traced
+from tests.victor.agents import Recorded, agent, model, recording
+from tests.victor.test_chat import (
+    ANSWER,
+    ASK,
+    DELEGATE,
+    LOOK,
+    REFUSED,
+    answer_with,
+    seen,
+    spawner,
+    team,
+)
+from tests.victor.test_providers import chunk, own
+from tests.victor.test_tools import Bench, own_tool
+from tests.victor.test_tools import asked as tool_call
+from victor_otel.engine import failsafe
+from victor_otel.demo.model import ScriptedModel
+from victor_otel.demo.script import Script, Step, ToolCall
+from victor_otel.instrumentor import VictorInstrumentor
+from victor_otel.runtime import RUNTIME
+
+TURN, CHAT, LS = "invoke_agent victor", "chat m", "execute_tool ls"
+
+
+@contextmanager
+def tracing(traced: Traced | None = None) -> Iterator[Traced]:
+    """Instrumented into a TracerProvider of the test's own, and nothing is wrong afterwards."""
+    traced = traced or Traced()
+    with recording(traced=traced):
+        yield traced
+    assert traced.problems() == []
+
+
+def ending(span: ReadableSpan) -> object:
+    return (span.attributes or {}).get("victor.operation.status")
+
+
+def error(span: ReadableSpan) -> object:
+    """The type of the error; a status that does not fit is shown instead."""
+    kind = (span.attributes or {}).get("error.type")
+    failed = span.status.status_code is trace.StatusCode.ERROR
+    return kind if failed == (kind is not None) else span.status
+
+
+async def test_a_turn_is_an_agent_that_calls_models_and_tools() -> None:
+    with tracing() as traced, model(m=[LOOK, ANSWER]) as served:
+        async with agent(served, "m") as created:
+            await created.run(ASK)
+            session = created.get_orchestrator().active_session_id or (
+                created.get_orchestrator()._memory_session_id
+            )
+    assert traced.tree() == [(TURN, [CHAT, LS, CHAT])]
+    turn, chat, tool, _ = (dict(span.attributes or {}) for span in traced.ours)
+    every = {
+        "gen_ai.agent.name": "victor",
+        "gen_ai.conversation.id": session,
+        "victor.operation.status": "success",
+    }
+    assert turn == {"gen_ai.operation.name": "invoke_agent", **every}
+    assert chat == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "m",
+        "gen_ai.usage.input_tokens": 11,
+        "gen_ai.usage.output_tokens": 7,
+        **every,
+    }
+    assert tool == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "ls",
+        "gen_ai.tool.type": "function",
+        "gen_ai.tool.call.id": "call_0",
+        **every,
+    }
+    kinds = [span.kind for span in traced.ours]
+    inside, client = trace.SpanKind.INTERNAL, trace.SpanKind.CLIENT
+    assert kinds == [inside, client, inside, client]
+
+
+async def test_a_streamed_turn_has_the_same_tree_and_is_current_only_inside_of_victor() -> None:
+    with tracing() as traced, model(m=[LOOK, ANSWER]) as served:
+        async with agent(served, "m") as created:
+            async for _ in created.stream(ASK):
+                assert trace.get_current_span() is trace.INVALID_SPAN
+    assert traced.tree() == [(TURN, [CHAT, LS, CHAT])]
+    for span in traced.named(CHAT):
+        attributes = span.attributes or {}
+        assert attributes["gen_ai.request.stream"] is True
+        assert attributes["gen_ai.response.time_to_first_chunk"] > 0  # type: ignore[operator]
+
+
+async def test_a_sub_agent_is_below_the_tool_that_spawned_it_under_its_own_name() -> None:
+    with tracing() as traced, model(m=[DELEGATE, LOOK, ANSWER, ANSWER]) as served:
+        async with agent(served, "m") as created:
+            created.get_orchestrator().tools.register(spawner(created))
+            await created.run(ASK)
+    helper = ("invoke_agent researcher", [CHAT, LS, CHAT])
+    assert traced.tree() == [(TURN, [CHAT, ("execute_tool delegate", [helper]), CHAT])]
+    names = [(span.attributes or {})["gen_ai.agent.name"] for span in traced.ours]
+    assert names == [*["victor"] * 3, *["researcher"] * 4, "victor"]
+
+
+async def test_the_members_of_a_team_are_below_it() -> None:
+    with tracing() as traced, model(m=[LOOK, ANSWER, LOOK, ANSWER]) as served:
+        async with agent(served, "m") as created:
+            await (await team(created, "researcher", "planner")).run()
+    members = [(f"invoke_agent {role}", [CHAT, LS, CHAT]) for role in ("researcher", "planner")]
+    assert traced.tree() == [("invoke_workflow garden", members)]
+
+
+async def test_a_tool_that_fails_and_one_that_is_invented_are_seen() -> None:
+    fail = own_tool(_raising)
+    invented = ToolCall("no_such_tool", {})
+    steps = [Step(calls=(ToolCall("own_tool", {"number": 1}), invented)), ANSWER]
+    with tracing() as traced, model(m=steps) as served:
+        async with agent(served, "m", fail) as created:
+            await created.run(ASK)
+    (failed,) = traced.named("execute_tool own_tool")
+    assert (ending(failed), error(failed)) == ("failure", "validation_error")
+    (unknown,) = traced.named("execute_tool unknown")
+    assert (ending(unknown), error(unknown)) == ("rejected", None)
+    assert (unknown.attributes or {})["victor.tool.rejection"] == "tool_unavailable"
+    assert [ending(span) for span in traced.named(TURN)] == ["success"]
+
+
+def _raising(*_: Any, **__: Any) -> Any:
+    raise ValueError("a secret")
+
+
+async def test_a_failed_provider_is_an_error_of_its_call_and_of_the_turn() -> None:
+    with tracing() as traced, ScriptedModel({"m": Script([REFUSED], side=REFUSED)}) as served:
+        async with agent(served, "m") as created:
+            await created.run(ASK)
+    (turn,) = traced.named(TURN)
+    assert (ending(turn), error(turn)) == ("failure", "_OTHER")
+    calls = traced.named(CHAT)
+    assert {(ending(call), error(call)) for call in calls} == {("failure", "unknown")}
+
+
+async def test_a_cancelled_turn_ends_without_an_error() -> None:
+    with tracing() as traced, model(m=[]) as served:
+        async with agent(served, "m") as created:
+            begun = asyncio.Event()
+
+            async def wait(_: Any) -> None:
+                begun.set()
+                await asyncio.Event().wait()
+
+            running = asyncio.create_task(answer_with(created, wait).chat(ASK))
+            await begun.wait()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+    (turn,) = traced.ours
+    assert (turn.name, ending(turn), error(turn)) == (TURN, "cancelled", None)
+
+
+async def test_a_stream_that_is_left_or_dropped_ends_its_spans_once() -> None:
+    async def items(*_: Any, **__: Any) -> Any:
+        while True:
+            yield chunk(content="a")
+
+    with tracing() as traced:
+        left, dropped = (own(stream=items).stream([], model="m") for _ in range(2))
+        await anext(left)
+        await left.aclose()
+        await anext(dropped)
+        del dropped
+        gc.collect()
+        while len(traced.ended) < 2:  # the event loop closes what nobody holds
+            await asyncio.sleep(0)
+            failsafe.drain(RUNTIME.health)
+    assert [(span.name, ending(span)) for span in traced.ours] == [(CHAT, "cancelled")] * 2
+
+
+async def test_a_stream_closed_in_another_context_logs_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def items(*_: Any, **__: Any) -> Any:
+        yield chunk(content="a")
+        yield chunk(content="b")
+
+    with tracing() as traced:
+        stream = own(stream=items).stream([], model="m")
+        await asyncio.create_task(anext(stream))
+        await asyncio.create_task(stream.aclose())
+        failsafe.drain(RUNTIME.health)
+    assert [ending(span) for span in traced.ours] == ["cancelled"]
+    assert caplog.text == ""
+
+
+async def test_spans_of_the_application_are_parents_and_children() -> None:
+    traced = Traced()
+    tracer = traced.provider.get_tracer("app")
+
+    def work(_: Any, number: int) -> int:
+        with tracer.start_as_current_span("own work"):
+            return number
+
+    with tracing(traced), tracer.start_as_current_span("own request"):
+        await own_tool(work).execute({}, number=1)
+    below = ("execute_tool own_tool", ["own work"])
+    assert traced.tree() == [("own request", [below])]
+
+
+async def test_work_in_an_executor_of_threads_is_below_the_tool() -> None:
+    traced = Traced()
+    tracer = traced.provider.get_tracer("app")
+
+    def in_thread() -> None:
+        with tracer.start_as_current_span("in a thread"):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+
+        async def work(*_: Any, **__: Any) -> None:
+            await asyncio.get_running_loop().run_in_executor(pool, in_thread)
+
+        with tracing(traced):
+            await own_tool(work).execute({}, number=1)
+            await asyncio.get_running_loop().run_in_executor(pool, in_thread)
+    assert traced.tree() == [("execute_tool own_tool", ["in a thread"]), "in a thread"]
+
+
+async def test_levels_of_one_call_are_one_span() -> None:
+    bench = Bench(own_tool(lambda _, number: number))
+    with tracing() as traced:
+        await bench.batch(tool_call("own_tool", number=1))
+    assert traced.tree() == ["execute_tool own_tool"]
+
+
+async def test_the_span_is_as_long_as_the_metric() -> None:
+    recorded, traced = Recorded(), Traced()
+    with recording(recorded, traced):
+        await own_tool(lambda _, number: number).execute({}, number=1)
+    (span,) = traced.ours
+    taken = ((span.end_time or 0) - (span.start_time or 0)) / 1e9
+    data = recorded.reader.get_metrics_data()
+    sums = [
+        point.sum
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "victor.tool.execution.duration"
+        for point in metric.data.data_points
+    ]
+    assert sums == [pytest.approx(taken, abs=1e-8)]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+async def test_sampling_changes_no_metric(share: float) -> None:
+    recorded, traced = Recorded(), Traced(ParentBased(TraceIdRatioBased(share)))
+    with recording(recorded, traced), model(m=[LOOK, ANSWER]) as served:
+        async with agent(served, "m") as created:
+            await created.run(ASK)
+    with recording() as plain, model(m=[LOOK, ANSWER]) as served:
+        async with agent(served, "m") as created:
+            await created.run(ASK)
+    assert seen(recorded) == seen(plain)
+
+
+async def test_what_is_not_sampled_still_carries_its_context() -> None:
+    told: list[bool] = []
+
+    def work(*_: Any, **__: Any) -> None:
+        told.append(trace.get_current_span().get_span_context().is_valid)
+
+    with recording(traced=Traced(ALWAYS_OFF)):
+        await own_tool(work).execute({}, number=1)
+    assert told == [True]
+
+
+async def test_without_a_tracer_provider_nothing_is_attached() -> None:
+    told: list[context.Context] = []
+
+    def work(*_: Any, **__: Any) -> None:
+        told.append(context.get_current())
+
+    with recording():
+        await own_tool(work).execute({}, number=1)
+    assert told == [{}]
+
+
+async def test_only_spans_are_wanted_where_nobody_wants_metrics() -> None:
+    traced = Traced()
+    RUNTIME.deactivate()
+    VictorInstrumentor().instrument(tracer_provider=traced.provider)
+    try:
+        await own_tool(lambda _, number: number).execute({}, number=1)
+    finally:
+        VictorInstrumentor().uninstrument()
+    assert traced.tree() == ["execute_tool own_tool"]
+
+
+async def test_a_provider_that_comes_later_gets_what_begins_then() -> None:
+    traced = Traced()
+    tool = own_tool(lambda _, number: number)
+    with recording():
+        await tool.execute({}, number=1)
+        RUNTIME.activate(tracer_provider=traced.provider)
+        await tool.execute({}, number=2)
+    assert traced.tree() == ["execute_tool own_tool"]
+    assert traced.problems() == []
+
+
+async def test_switching_off_in_the_middle_leaves_no_span_open() -> None:
+    with recording(traced=(traced := Traced())):
+        await own_tool(lambda *_, **__: RUNTIME.deactivate()).execute({}, number=1)
+    assert [span.name for span in traced.ours] == ["execute_tool own_tool"]
+    assert traced.problems() == []
+
+
+LATE = """
+import asyncio
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from tests.traced import Traced
+from tests.victor.test_tools import own_tool
+from victor_otel.instrumentor import VictorInstrumentor
+
+VictorInstrumentor().instrument()
+tool = own_tool(lambda _, number: number)
+asyncio.run(tool.execute({}, number=1))
+traced = Traced()
+trace.set_tracer_provider(traced.provider)
+asyncio.run(tool.execute({}, number=2))
+print(traced.tree(), traced.problems())
+"""
+
+
+def test_the_global_provider_is_used_as_soon_as_it_is_set() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "['execute_tool own_tool'] []\n", done.stderr
