@@ -62,9 +62,7 @@ def _value(point: Any) -> float:
 
 
 @contextmanager
-def recording(
-    recorded: Recorded | None = None, traced: Traced | None = None
-) -> Iterator[Recorded]:
+def recording(recorded: Recorded | None = None, traced: Traced | None = None) -> Iterator[Recorded]:
     """Instrumented into providers of the test's own."""
     RUNTIME.deactivate()
     recorded = recorded or Recorded()

@@ -32,9 +32,9 @@ from tests.victor.test_chat import (
 from tests.victor.test_providers import chunk, own
 from tests.victor.test_tools import Bench, own_tool
 from tests.victor.test_tools import asked as tool_call
-from victor_otel.engine import failsafe
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall
+from victor_otel.engine import failsafe
 from victor_otel.instrumentor import VictorInstrumentor
 from victor_otel.runtime import RUNTIME
 
@@ -348,7 +348,5 @@ print(traced.tree(), traced.problems())
 
 
 def test_the_global_provider_is_used_as_soon_as_it_is_set() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LATE], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False)
     assert done.stdout == "['execute_tool own_tool'] []\n", done.stderr

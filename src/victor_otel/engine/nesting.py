@@ -41,7 +41,7 @@ def leave(entered: Entered) -> None:
 
     A coroutine may be finished elsewhere than it was started, as by the garbage collector.
     """
-    if type(entered) is tuple:
+    if isinstance(entered, tuple):
         entered, live, attached = entered
         live.detach(attached)
     try:

@@ -124,5 +124,5 @@ def _known(attributes: Attributes) -> dict[str, AttributeValue]:
     return {
         name: value
         for name, value in attributes.items()
-        if value is not None and value is not False and value != ""  # noqa: PLC1901
+        if value is not None and value is not False and value != ""
     }
