@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -44,6 +45,11 @@ def silent_grpc() -> Iterator[Backend]:
         yield backend
 
 
+def export(built: Pipeline) -> None:
+    for outlet in built.outlets:
+        outlet.export()
+
+
 Open = Callable[[], AbstractContextManager[Backend]]
 
 
@@ -72,10 +78,10 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pipelin
     made: list[Pipeline] = []
     yield connect
     for built in made:  # no export goes on into the next test
-        for exporter in built.exporters.values():
-            exporter.shutdown()
-        assert built.flusher is not None
-        built.flusher.run(10)
+        for outlet in built.outlets:
+            followed: Any = outlet.followed
+            followed.shutdown()
+            outlet.begin().wait(10)
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -133,13 +139,13 @@ def test_an_export_that_fails_is_one_line_with_where_and_why(
         url = f"http://127.0.0.1:{there.port}"
         pipe = connected(url, protocol)
         caplog.set_level(logging.INFO)
-        pipe.collect()
+        export(pipe)
         shown = url + ("/v1/metrics" if protocol == "http" else "")
         (line,) = said(caplog)
         assert re.fullmatch(
             rf"victor-otel: could not deliver to {shown}: {why}; {re.escape(KEPT)}", line
         ), line
-        pipe.collect()  # further ones are silent
+        export(pipe)  # further ones are silent
         assert said(caplog) == []
 
 
@@ -156,11 +162,11 @@ def test_the_end_of_an_outage_is_one_line_too(
         for failed, times in ((2, "2 failed exports"), (1, "1 failed export")):
             backend.answer = refused
             for _ in range(failed):
-                pipe.collect()
+                export(pipe)
             assert len(said(caplog)) == 1
             backend.answer = fine
-            pipe.collect()
-            pipe.collect()
+            export(pipe)
+            export(pipe)
             assert said(caplog) == [f"{again} {times} in ... s; nothing is lost."]
 
 
@@ -175,14 +181,14 @@ def test_deltas_that_do_not_arrive_are_lost_and_counted(
             protocol,
             OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE="delta",
         )
-        pipe.collect()
+        export(pipe)
         (line,) = said(caplog)
         assert line.endswith(f"; 3 data points lost. {COUNTED}")
         pipe.recorder(METRICS[0])
-        pipe.collect()
+        export(pipe)
         backend.answer = fine
         pipe.recorder(METRICS[0])
-        pipe.collect()
+        export(pipe)
         (line,) = said(caplog)
         assert line.endswith("again after 2 failed exports in ... s; 6 data points lost.")
 
@@ -248,8 +254,8 @@ def test_an_export_that_the_exit_cut_off_and_that_arrived_is_said_to_have_done_s
         assert not pipe.flush()
         assert "may be lost" in said(caplog)[0]
         backend.release.set()
-        assert pipe.flusher is not None
-        assert pipe.flusher.run(10)
+        (outlet,) = pipe.outlets
+        assert outlet.begin().wait(10)
     assert said(caplog) == [
         f"victor-otel: the last metrics have reached {url}/v1/metrics after all."
     ]
@@ -260,7 +266,7 @@ def test_totals_that_were_to_follow_are_lost_at_the_exit(
 ) -> None:
     with http(401) as backend:
         pipe = connected(f"http://127.0.0.1:{backend.port}")
-        pipe.collect()
+        export(pipe)
         pipe.flush()
     first, last = said(caplog)
     assert "nothing is lost" in first
@@ -276,12 +282,12 @@ def test_tls_that_is_not_trusted_is_said_and_with_its_authority_all_is_well(
 ) -> None:
     with PROTOCOLS[protocol](authority=tmp_path / "ca.pem") as backend:
         url = f"https://127.0.0.1:{backend.port}"
-        connected(url, protocol).collect()
+        export(connected(url, protocol))
         (line,) = said(caplog)
         assert "TLS: its certificate is not trusted (" in line
         assert "s, OTEL_EXPORTER_OTLP_CERTIFICATE);" in line
         trusted = connected(url, protocol, OTEL_EXPORTER_OTLP_CERTIFICATE=str(tmp_path / "ca.pem"))
-        trusted.collect()
+        export(trusted)
         assert said(caplog) == []
         assert len(backend.requests) == 1
 
@@ -297,7 +303,7 @@ def test_no_line_has_a_secret(
             protocol,
             OTEL_EXPORTER_OTLP_HEADERS=f"authorization=Bearer%20{SECRET}",
         )
-        pipe.collect()
+        export(pipe)
         pipe.flush()
         assert SECRET in str(backend.headers)
     text = "\n".join(said(caplog))
@@ -311,7 +317,7 @@ def test_no_line_has_what_is_secret_in_a_url(
     connected: Callable[..., Pipeline], caplog: pytest.LogCaptureFixture, protocol: str
 ) -> None:
     pipe = connected(f"http://me:{SECRET}@127.0.0.1:{free_port()}/{SECRET}?key={SECRET}", protocol)
-    pipe.collect()
+    export(pipe)
     pipe.flush()
     text = "\n".join(said(caplog))
     assert text.count("could not deliver") == 2
@@ -327,7 +333,7 @@ def test_an_exporter_of_the_application_goes_on_to_say_what_it_says(
 
     with http(401) as backend:
         pipe = connected(f"http://127.0.0.1:{backend.port}")
-        pipe.collect()
+        export(pipe)
         said(caplog)
         OTLPMetricExporter().export(MetricsData(resource_metrics=[]))
     assert said(caplog) == ["Failed to export metrics batch code: 401, reason: Unauthorized"]

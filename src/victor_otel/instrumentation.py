@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from victor_otel.signals.pipeline import Pipeline
-    from victor_otel.signals.recorder import Recorder
 
 BRIDGE = "victor.core.async_utils:run_sync_in_thread"
 """How Victor calls what is asynchronous from what is not, inside of a running event loop."""
@@ -139,7 +138,7 @@ class Instrumentation:
         with self._lock:
             self._tracer_provider = provider
             if self.pipeline is not None:
-                self._feed(self.pipeline.recorder)
+                self._feed(self.pipeline)
 
     def open(self) -> None:
         """Starts the pipeline, once."""
@@ -151,20 +150,22 @@ class Instrumentation:
             try:
                 self.retry()
                 self.pipeline = self._connect(self._provider)
-                self._feed(self.pipeline.recorder)
+                self._feed(self.pipeline)
             except Exception as error:
                 self._broken = True
                 failsafe.caught(self.health, "pipeline", error)
 
-    def _feed(self, recorder: Recorder) -> None:
-        """Connects operations, readings and declarations with a recorder."""
+    def _feed(self, pipeline: Pipeline) -> None:
+        """Connects operations, readings and declarations with a pipeline."""
         from victor_otel.signals.recording import Recording
         from victor_otel.signals.spans import Spans
 
         def metrics(kind: OperationType[object]) -> Callable[[Operation], None]:
             return Recording(kind, [row for row in catalog.FEEDS if row.type is kind], recorder)
 
-        spans = Spans(self._tracer_provider, self.health, belongs)
+        recorder = pipeline.recorder
+        provider = self._tracer_provider or pipeline.tracer_provider
+        spans = Spans(provider, self.health, belongs)
         self.engine.connect(
             metrics,
             lambda kind: spans.of(catalog.SPANS[kind]),

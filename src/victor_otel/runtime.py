@@ -73,7 +73,7 @@ class Runtime:
             if connected is None:
                 one_shot = innermost(CURRENT.get(), ONE_SHOT) is not None
                 connected = pipeline.connect(self.health, provider, one_shot=one_shot)
-            if connected.owner == "victor-otel":
+            if connected.private:
                 self._private = connected
             connected.recorder.on_live = self._run_first_at_exit
             if connected.recorder is not self._before:

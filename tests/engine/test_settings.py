@@ -12,6 +12,9 @@ from victor_otel.signals.settings import Settings
 
 DEFAULTS: dict[str, Any] = {
     "exporters": (),
+    "trace_exporters": (),
+    "otlp_traces_protocol": "http/protobuf",
+    "otlp_traces_url": "http://localhost:4318/v1/traces",
     "prometheus_host": "localhost",
     "prometheus_port": 9464,
     "web_config": "",

@@ -30,7 +30,8 @@ victor_otel.start()
 for calls in (1, 2, 4):
     for _ in range(calls):
         call()
-    RUNTIME.instrumentation.pipeline.collect()
+    for outlet in RUNTIME.instrumentation.pipeline.outlets:
+        outlet.export()
     print("pushed", flush=True)
     sys.stdin.readline()
 """

@@ -21,6 +21,7 @@ class Health:
         self.capped: Counter[str] = Counter()
         self.undeclared: Counter[str] = Counter()
         self.exports_dropped = 0
+        self.spans_dropped = 0
         self.endpoint_up: bool | None = None
 
     def add_error(self, where: str) -> int:
@@ -39,6 +40,10 @@ class Health:
         with self._lock:
             counts[key] += 1
             return counts[key]
+
+    def add_dropped_spans(self, number: int) -> None:
+        with self._lock:
+            self.spans_dropped += number
 
     def add_dropped_export(self) -> None:
         with self._lock:

@@ -6,9 +6,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, ClassVar
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -20,12 +21,13 @@ from opentelemetry.sdk.metrics.export import (
 from victor_otel.engine import failsafe
 from victor_otel.engine.health import Health
 from victor_otel.signals.causes import watch
-from victor_otel.signals.settings import EXIT_TIMEOUT
+from victor_otel.signals.settings import EXIT_TIMEOUT, shown_url
 
 logger = logging.getLogger("victor_otel")
 
 _SDK = (
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
 )
 _REPEATED = ("Failed to export", "Transient error", "Shutdown in progress")
@@ -65,17 +67,17 @@ class _Outage:
         """Whether the end of the process has been said to be part of it."""
 
 
-class Delivering(MetricExporter):
-    """An exporter whose failures are counted and said.
+class Followed:
+    """What becomes of the exports of one exporter: counted, and said once for each outage.
 
     Silent in a forked child, where it is the parent's. `where` is its address, without secrets.
     """
 
+    what: ClassVar[str]
+    """What it exports, and one piece of that."""
+    piece: ClassVar[str]
+
     def __init__(self, exporter: Any, where: str, health: Health) -> None:
-        super().__init__(
-            preferred_temporality=dict(exporter._preferred_temporality or {}),  # noqa: SLF001
-            preferred_aggregation=exporter._preferred_aggregation,  # noqa: SLF001
-        )
         self.delivered = True
         """Whether the last export was. One that has only begun says nothing of it."""
         self._exporter = exporter
@@ -84,37 +86,44 @@ class Delivering(MetricExporter):
         self._tries = watch(exporter)
         self._pid = os.getpid()
         self._outage: _Outage | None = None
-        self._data: MetricsData | None = None
+        self._data: Any = None
         self._is_last = False
 
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
-    ) -> MetricExportResult:
+    def pieces(self, data: Any) -> int:
+        """How many there are in what is exported."""
+        raise NotImplementedError
+
+    def unrepeated(self, data: Any) -> int:
+        """How many of them do not come again with the next export."""
+        raise NotImplementedError
+
+    def advice(self) -> str:
+        """What to know where it is the data that is refused."""
+        return ""
+
+    def waiting(self) -> int:
+        """How many are to be exported and not in an export yet."""
+        return 0
+
+    def attempt(self, data: Any, export: Callable[[], Any]) -> bool:
+        """Makes an export; whether it arrived."""
         if os.getpid() != self._pid:
-            return MetricExportResult.SUCCESS
+            return True
         self._tries.begin()
-        self._data = metrics_data
+        self._data = data
         raised = None
         try:
             with quiet():
-                result = self._exporter.export(
-                    metrics_data, timeout_millis=timeout_millis, **kwargs
-                )
+                succeeded = export().name == "SUCCESS"
         except BaseException as error:  # SystemExit would end the thread that exports
-            result, raised = MetricExportResult.FAILURE, error
+            succeeded, raised = False, error
         # The SDK takes a redirect for a success, and follows none.
-        self.delivered = result is MetricExportResult.SUCCESS and self._tries.cause is None
+        self.delivered = succeeded and self._tries.cause is None
         if self.delivered:
             self._succeed()
-            return MetricExportResult.SUCCESS
-        self._fail(metrics_data, raised)
-        return MetricExportResult.FAILURE
-
-    def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        return self._exporter.force_flush(timeout_millis)
-
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        self._exporter.shutdown(timeout_millis, **kwargs)
+        else:
+            self._fail(data, raised)
+        return self.delivered
 
     def expect_the_last(self) -> None:
         """The export that follows is the last one: `end` will say what became of it."""
@@ -129,7 +138,8 @@ class Delivering(MetricExporter):
         if not outage.is_told:
             outage.is_told = True
             logger.error(
-                "victor-otel: could not deliver the last metrics to %s: %s; %s.",
+                "victor-otel: could not deliver the last %s to %s: %s; %s.",
+                self.what,
                 self._where,
                 self._why(cut_off=not finished),
                 self._lost_for_good(outage, cut_off=not finished),
@@ -146,16 +156,18 @@ class Delivering(MetricExporter):
                 self._where,
                 _number(outage.exports, "failed export"),
                 _seconds(time.monotonic() - outage.began),
-                f"{_number(outage.lost, 'data point')} lost" if outage.lost else "nothing is lost",
+                f"{_number(outage.lost, self.piece)} lost" if outage.lost else "nothing is lost",
             )
         else:  # what was cut off went on by itself
-            logger.warning("victor-otel: the last metrics have reached %s after all.", self._where)
+            logger.warning(
+                "victor-otel: the last %s have reached %s after all.", self.what, self._where
+            )
 
-    def _fail(self, data: MetricsData, raised: BaseException | None) -> None:
+    def _fail(self, data: Any, raised: BaseException | None) -> None:
         self._health.add_dropped_export()
         is_new = self._outage is None
         outage = self._outage = self._outage or _Outage()
-        lost = _points(data, deltas_only=True)
+        lost = self.unrepeated(data)
         outage.exports += 1
         outage.lost += lost
         if is_new and not self._is_last:
@@ -187,19 +199,102 @@ class Delivering(MetricExporter):
     def _lost_for_good(self, outage: _Outage, *, cut_off: bool) -> str:
         if self._data is None:
             return "what was recorded since the start is lost"
-        counted = 0 if cut_off else _points(self._data, deltas_only=True)
-        return self._lost(outage.lost - counted + _points(self._data))
+        counted = 0 if cut_off else self.unrepeated(self._data)
+        return self._lost(outage.lost - counted + self.pieces(self._data) + self.waiting())
 
     def _lost(self, points: int) -> str:
         cause = self._tries.cause
         is_sure = cause is not None and cause.lost
-        lost = f"{_number(points, 'data point')} {'' if is_sure else 'may be '}lost"
-        if cause is not None and cause.data and _points(self._data, deltas_only=True):
-            lost += (
-                ". Deltas need a Collector that accumulates (ours, collector/config.yaml): "
-                "Prometheus's own OTLP receiver stores none"
-            )
-        return lost
+        lost = f"{_number(points, self.piece)} {'' if is_sure else 'may be '}lost"
+        refused = cause is not None and cause.data
+        return lost + (self.advice() if refused else "")
+
+
+class Outlet:
+    """One way out of this process, and the thread that makes the last export on it.
+
+    The thread exists beforehand: CPython 3.12.0 to 3.12.2 starts none once the interpreter shuts
+    down, and that is when the last export is made.
+    """
+
+    def __init__(
+        self,
+        export: Callable[[], object],
+        followed: Followed | None = None,
+        abandon: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.followed = followed
+        """The exporter, if it is one of ours."""
+        self.abandon = abandon
+        """Lets go of it in a forked child."""
+        self.export = export
+        self._asked: SimpleQueue[threading.Event] = SimpleQueue()
+        threading.Thread(target=self._serve, name="victor-otel-flush", daemon=True).start()
+
+    def begin(self) -> threading.Event:
+        """Begins the last export; what is given is set when it has ended, well or not."""
+        if self.followed is not None:
+            self.followed.expect_the_last()
+        ended = threading.Event()
+        self._asked.put(ended)
+        return ended
+
+    def _serve(self) -> None:
+        while True:
+            ended = self._asked.get()
+            try:
+                self.export()
+            except Exception as error:
+                logger.error("victor-otel: an export failed.\n%s", failsafe.shown(error))
+            ended.set()
+
+
+class Delivering(Followed, MetricExporter):
+    """An exporter of metrics whose failures are counted and said."""
+
+    what, piece = "metrics", "data point"
+
+    def __init__(self, exporter: Any, where: str, health: Health) -> None:
+        MetricExporter.__init__(
+            self,
+            preferred_temporality=dict(exporter._preferred_temporality or {}),  # noqa: SLF001
+            preferred_aggregation=exporter._preferred_aggregation,  # noqa: SLF001
+        )
+        Followed.__init__(self, exporter, where, health)
+
+    def pieces(self, data: MetricsData | None) -> int:
+        return _points(data)
+
+    def unrepeated(self, data: MetricsData | None) -> int:
+        return _points(data, deltas_only=True)
+
+    def advice(self) -> str:
+        if not _points(self._data, deltas_only=True):
+            return ""
+        return (
+            ". Deltas need a Collector that accumulates (ours, collector/config.yaml): "
+            "Prometheus's own OTLP receiver stores none"
+        )
+
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> MetricExportResult:
+        arrived = self.attempt(
+            metrics_data,
+            lambda: self._exporter.export(metrics_data, timeout_millis=timeout_millis, **kwargs),
+        )
+        return MetricExportResult.SUCCESS if arrived else MetricExportResult.FAILURE
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        self._exporter.shutdown(timeout_millis, **kwargs)
+
+
+def place(name: str, url: str) -> str:
+    """Where an exporter of a name exports to, without secrets."""
+    return shown_url(url) if name == "otlp" else f"the exporter {name}"
 
 
 def _points(data: MetricsData | None, *, deltas_only: bool = False) -> int:

@@ -11,10 +11,10 @@ import logging
 import os
 import socket
 import sys
-import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
@@ -29,11 +29,12 @@ from victor_otel.signals.settings import (
     PROMETHEUS_PORT,
     PROMETHEUS_WEB_CONFIG,
     Settings,
-    shown_url,
 )
 
 if TYPE_CHECKING:
-    from victor_otel.signals.delivery import Delivering
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from victor_otel.signals.delivery import Outlet
     from victor_otel.signals.endpoint import Endpoint
 
 logger = logging.getLogger("victor_otel")
@@ -44,34 +45,6 @@ _recorders: dict[int, tuple[metrics.MeterProvider, Recorder]] = {}
 
 _guests: list[Any] = []
 """Collectors of prometheus_client that share every endpoint of ours."""
-
-
-class Flusher:
-    """Runs `work` when asked, on a thread that exists beforehand.
-
-    CPython 3.12.0 to 3.12.2 starts no thread once the interpreter shuts down, and that is
-    when the last export is made.
-    """
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self._asked: SimpleQueue[threading.Event] = SimpleQueue()
-        threading.Thread(target=self._serve, name="victor-otel-flush", daemon=True).start()
-
-    def run(self, timeout: float) -> bool:
-        """Whether `work` ended within `timeout` seconds; a slow one goes on by itself."""
-        ended = threading.Event()
-        self._asked.put(ended)
-        return ended.wait(timeout)
-
-    def _serve(self) -> None:
-        while True:
-            ended = self._asked.get()
-            try:
-                self._work()
-            except Exception as error:
-                logger.error("victor-otel: an export failed.\n%s", failsafe.shown(error))
-            ended.set()
 
 
 @dataclass(kw_only=True)
@@ -86,42 +59,37 @@ class Pipeline:
     registry: Any = None
     """The prometheus_client registry behind `endpoint`."""
     exit_timeout: float = 1.0
-    readers: list[Any] = field(default_factory=list[Any])
-    exporters: dict[Any, Delivering] = field(default_factory=dict[Any, "Delivering"])
-    """By their readers, which are among `readers`."""
+    tracer_provider: TracerProvider | None = None
+    """The private one, where the environment asks for spans."""
+    outlets: list[Outlet] = field(default_factory=list["Outlet"])
+    """By which something is pushed."""
     server: Endpoint | None = None
-    flusher: Flusher | None = None
-    """Present where something is exported."""
-    _collected: set[Any] = field(default_factory=set[Any])
-    """The readers whose last export has ended."""
+
+    @property
+    def private(self) -> bool:
+        """Whether something of it is ours, so that nobody else keeps and ends it."""
+        return self.owner == "victor-otel" or self.tracer_provider is not None
 
     def flush(self) -> bool:
-        """The last export, bounded: a dead backend delays the exit by `exit_timeout` at most.
+        """The last export of all signals: a dead backend delays the exit by `exit_timeout` at most.
 
         Returns whether everything was delivered.
         """
-        if self.flusher is None:
-            return True
-        for exporter in self.exporters.values():
-            exporter.expect_the_last()
-        self._collected.clear()
-        self.flusher.run(self.exit_timeout)
-        ends = [
-            exporter.end(finished=reader in self._collected)
-            for reader, exporter in list(self.exporters.items())
-        ]
-        return all(ends)
-
-    def collect(self) -> None:
-        """One export of every reader."""
-        for reader in self.readers:
-            reader.collect(timeout_millis=self.exit_timeout * 1000)
-            self._collected.add(reader)
+        ended = [(outlet, outlet.begin()) for outlet in self.outlets]
+        deadline = time.monotonic() + self.exit_timeout
+        delivered = True
+        for outlet, event in ended:
+            finished = event.wait(max(0.0, deadline - time.monotonic()))
+            followed = outlet.followed
+            delivered &= finished if followed is None else followed.end(finished=finished)
+        return delivered
 
     def abandon(self) -> None:
         """In a forked child: the parent's socket must not stay open behind its back."""
         if self.server is not None:
             self.server.abandon()
+        for outlet in self.outlets:
+            outlet.abandon()
 
 
 def connect(
@@ -136,13 +104,43 @@ def connect(
         settings = Settings.from_environment()
         for problem in settings.problems:
             logger.error("victor-otel: %s.", problem)
-        if is_placeholder(provider) and not settings.config_file:
+        if not settings.config_file:
             lived = lifetime(settings, one_shot=one_shot)
-            _warn(settings, lived)
-            if settings.exporters:
-                return _build(settings, health, lived)
+            return _of_environment(settings, health, provider, lived)
+    return _of(provider, health)
+
+
+def _of(provider: metrics.MeterProvider, health: Health) -> Pipeline:
+    """The pipeline of a provider that is not ours."""
     owner = "nobody" if is_placeholder(provider) else "application"
     return Pipeline(owner=owner, recorder=_recorder_of(provider, health))
+
+
+def _of_environment(
+    settings: Settings, health: Health, provider: metrics.MeterProvider, lifetime: str
+) -> Pipeline:
+    """What the application has not set up for itself, as the environment asks for it."""
+    if is_placeholder(provider):
+        _warn(settings, lifetime)
+    if is_placeholder(provider) and settings.exporters:
+        built = _build(settings, health, lifetime)
+    else:
+        built = _of(provider, health)
+    if settings.trace_exporters and _is_untraced():
+        from victor_otel.signals import traces
+
+        resource = _resource(lifetime, settings.instance)
+        built.tracer_provider, outlets = traces.connect(settings, resource, health)
+        built.exit_timeout = settings.exit_timeout
+        built.outlets += outlets
+    return built
+
+
+def _is_untraced() -> bool:
+    """Whether no application has set a TracerProvider."""
+    from opentelemetry import trace
+
+    return type(trace.get_tracer_provider()).__name__ == "ProxyTracerProvider"
 
 
 def _recorder_of(provider: Any, health: Health) -> Recorder:
@@ -203,31 +201,31 @@ def _build(settings: Settings, health: Health, lifetime: str) -> Pipeline:
         lifetime=lifetime,
         exit_timeout=settings.exit_timeout,
     )
+    readers: list[Any] = []
     for name in filter(is_provided, settings.exporters):
         try:
             if name == "prometheus":
-                _serve(built, settings, health)
+                readers += _serve(built, settings, health)
             else:
-                _push(built, name, settings, health)
+                readers.append(_push(built, name, settings, health))
         except Exception as error:
             logger.error(
                 "victor-otel: the exporter %s cannot be made.\n%s", name, failsafe.shown(error)
             )
     provider = MeterProvider(
-        built.readers,
+        readers,
         resource=_resource(built.lifetime, settings.instance),
         exemplar_filter=AlwaysOffExemplarFilter(),
         shutdown_on_exit=False,
     )
     built.recorder = Recorder(provider, health, gauges=built.lifetime == "long")
-    if built.exporters:
-        built.flusher = Flusher(built.collect)
     return built
 
 
-def _serve(built: Pipeline, settings: Settings, health: Health) -> None:
+def _serve(built: Pipeline, settings: Settings, health: Health) -> list[Any]:
+    """The reader of the endpoint, unless that cannot be served."""
     if built.lifetime == "short":
-        return
+        return []
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
 
     from victor_otel.signals.endpoint import Endpoint, Registry
@@ -244,7 +242,7 @@ def _serve(built: Pipeline, settings: Settings, health: Health) -> None:
             PROMETHEUS_WEB_CONFIG.name,
             error,
         )
-        return
+        return []
     except (OSError, UnicodeError) as error:
         health.endpoint_up = False
         unresolved = isinstance(error, (socket.gaierror, UnicodeError))
@@ -257,37 +255,37 @@ def _serve(built: Pipeline, settings: Settings, health: Health) -> None:
             getattr(error, "strerror", None) or type(error).__name__,
             PROMETHEUS_PORT.name,
         )
-        return
+        return []
     built.registry = registry
     for guest in _guests:
         registry.register(guest)
     built.server = server
-    built.readers.append(PrometheusMetricReader(registry=registry, scope_info_enabled=False))
     built.endpoint = server.url
     health.endpoint_up = True
     if port == 0:
         logger.warning("victor-otel: metrics are served at %s", built.endpoint)
+    return [PrometheusMetricReader(registry=registry, scope_info_enabled=False)]
 
 
-def _push(built: Pipeline, name: str, settings: Settings, health: Health) -> None:
+def _push(built: Pipeline, name: str, settings: Settings, health: Health) -> Any:
+    """The reader of an exporter of metrics."""
     from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
-    from victor_otel.signals.delivery import Delivering
+    from victor_otel.signals.delivery import Delivering, Outlet, place
 
     made = exporter(name, settings, built.lifetime)
     if isinstance(made, MetricReader):
-        built.readers.append(made)
-        return
+        built.outlets.append(Outlet(partial(made.collect, built.exit_timeout * 1000)))
+        return made
 
     class Reader(PeriodicExportingMetricReader):
         def _at_fork_reinit(self) -> None:
             """No thread for it in a child, which builds a pipeline of its own."""
 
-    where = shown_url(settings.otlp_url) if name == "otlp" else f"the exporter {name}"
-    delivering = Delivering(made, where, health)
+    delivering = Delivering(made, place(name, settings.otlp_url), health)
     reader = Reader(delivering)
-    built.exporters[reader] = delivering
-    built.readers.append(reader)
+    built.outlets.append(Outlet(partial(reader.collect, built.exit_timeout * 1000), delivering))
+    return reader
 
 
 def exporter(name: str, settings: Settings, lifetime: str) -> Any:

@@ -66,6 +66,17 @@ OTEL_ENDPOINT = Variable(
 OTEL_METRICS_ENDPOINT = Variable(
     name="OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", default="", meaning="the full metrics URL"
 )
+OTEL_TRACES_EXPORTER = Variable(
+    name="OTEL_TRACES_EXPORTER",
+    default="otlp if an OTLP endpoint of traces is set",
+    meaning="`otlp`, `console`, `none`, or several, comma-separated: where spans go",
+)
+OTEL_TRACES_ENDPOINT = Variable(
+    name="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", default="", meaning="the full URL for spans"
+)
+OTEL_TRACES_PROTOCOL = Variable(
+    name="OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", default="", meaning="protocol for spans only"
+)
 OTEL_PROTOCOL = Variable(
     name="OTEL_EXPORTER_OTLP_PROTOCOL",
     default="http/protobuf",
@@ -167,6 +178,11 @@ class Settings:
     otlp_protocol: str
     otlp_endpoint: str
     """What the environment says, if anything."""
+    trace_exporters: tuple[str, ...]
+    """Of spans; empty when the environment asks for none."""
+    otlp_traces_protocol: str
+    otlp_traces_url: str
+    """Where spans go, as the exporter works it out from its variables."""
     lifetime: str
     temporality: str
     histograms: str
@@ -198,14 +214,20 @@ class Settings:
         protocol = env.read(OTEL_METRICS_PROTOCOL, protocols, OTEL_PROTOCOL, used=pushed)
         temporalities = _one_of("cumulative", "delta", "lowmemory")
         histograms = _one_of("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
+        trace_exporters = () if disabled else _trace_exporters(env)
+        traced = "otlp" in trace_exporters
+        traces_protocol = env.read(OTEL_TRACES_PROTOCOL, protocols, OTEL_PROTOCOL, used=traced)
         return cls(
             exporters=exporters,
+            trace_exporters=trace_exporters,
+            otlp_traces_protocol=traces_protocol,
+            otlp_traces_url=_otlp_url(env, traces_protocol, OTEL_TRACES_ENDPOINT, "v1/traces"),
             prometheus_host=env.get(host) or host.default,
             prometheus_port=env.read(port, _port, used=served),
             web_config=env.get(PROMETHEUS_WEB_CONFIG) if served else "",
             otlp_protocol=protocol,
             otlp_endpoint=env.get(OTEL_METRICS_ENDPOINT) or env.get(OTEL_ENDPOINT),
-            otlp_url=_otlp_url(env, protocol),
+            otlp_url=_otlp_url(env, protocol, OTEL_METRICS_ENDPOINT, "v1/metrics"),
             lifetime=env.read(LIFETIME, _one_of("long", "short", "auto")),
             temporality=env.read(OTEL_TEMPORALITY, temporalities, used=pushed),
             histograms=env.read(OTEL_HISTOGRAMS, histograms, used=pushed),
@@ -279,7 +301,7 @@ def is_strict(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def _exporters(env: _Environment) -> tuple[str, ...]:
-    names = [name.strip() for name in env.get(OTEL_EXPORTER).split(",") if name.strip()]
+    names = _names(env, OTEL_EXPORTER)
     if not names and any(env.get(v) for v in (OTEL_ENDPOINT, OTEL_METRICS_ENDPOINT)):
         names = ["otlp"]
     if "none" in names:
@@ -289,12 +311,24 @@ def _exporters(env: _Environment) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _otlp_url(env: _Environment, protocol: str) -> str:
+def _trace_exporters(env: _Environment) -> tuple[str, ...]:
+    """Those that are asked for by a variable of traces."""
+    names = _names(env, OTEL_TRACES_EXPORTER)
+    if not names and env.get(OTEL_TRACES_ENDPOINT):
+        names = ["otlp"]
+    return () if "none" in names else tuple(dict.fromkeys(names))
+
+
+def _names(env: _Environment, variable: Variable) -> list[str]:
+    return [name.strip() for name in env.get(variable).split(",") if name.strip()]
+
+
+def _otlp_url(env: _Environment, protocol: str, own: Variable, path: str) -> str:
     general = env.get(OTEL_ENDPOINT)
     if protocol == "grpc":
-        return env.get(OTEL_METRICS_ENDPOINT) or general or "http://localhost:4317"
+        return env.get(own) or general or "http://localhost:4317"
     general = (general or OTEL_ENDPOINT.default).removesuffix("/")
-    return env.get(OTEL_METRICS_ENDPOINT) or f"{general}/v1/metrics"
+    return env.get(own) or f"{general}/{path}"
 
 
 def _attributes(value: str) -> dict[str, str]:

@@ -41,6 +41,10 @@ EXPORTS_DROPPED = Counter(
     "victor.otel.exports_dropped",
     "Exports that the backend did not accept",
 )
+SPANS_DROPPED = Counter(
+    "victor.otel.spans_dropped",
+    "Spans that were not delivered: the backend did not accept them, or too many were waiting",
+)
 ENDPOINT_UP = Gauge(
     "victor.otel.endpoint_up",
     "1 if this process serves the Prometheus endpoint it was asked for, 0 if it cannot",
@@ -99,6 +103,10 @@ def read_exports_dropped(health: Health) -> Points:
     yield health.exports_dropped, {}
 
 
+def read_spans_dropped(health: Health) -> Points:
+    yield health.spans_dropped, {}
+
+
 def read_endpoint_up(health: Health) -> Points:
     if health.endpoint_up is not None:
         yield float(health.endpoint_up), {}
@@ -126,6 +134,7 @@ AREA = Area(
         LABELS_CAPPED,
         LABELS_UNDECLARED,
         EXPORTS_DROPPED,
+        SPANS_DROPPED,
         ENDPOINT_UP,
         BUILD_INFO,
     ),
@@ -136,6 +145,7 @@ AREA = Area(
         Reading(metric=LABELS_CAPPED, read=read_capped),
         Reading(metric=LABELS_UNDECLARED, read=read_undeclared),
         Reading(metric=EXPORTS_DROPPED, read=read_exports_dropped),
+        Reading(metric=SPANS_DROPPED, read=read_spans_dropped),
         Reading(metric=ENDPOINT_UP, read=read_endpoint_up),
         Reading(metric=BUILD_INFO, read=read_build_info),
     ),
