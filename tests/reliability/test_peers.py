@@ -481,7 +481,7 @@ from victor_otel.runtime import RUNTIME
 def fails(*args):
     raise RuntimeError("ours cannot be switched on")
 
-instrumentation.activate = fails
+RUNTIME.activate = fails
 _load._load_instrumentors(DefaultDistro())
 import zz_instrumentor
 print(json.dumps(zz_instrumentor.instrumented))

@@ -99,10 +99,11 @@ class Recording:
             if row.value and row.metric.kind not in _TRUTHS:
                 measured.append(_Measured(row))
                 continue
-            value = getattr(operation.facts, row.value) if row.value else 1
-            if value is not None:
+            # A count stays a whole number; what is true or false becomes 1.0 or 0.0.
+            known = getattr(operation.facts, row.value) if row.value else None
+            if known is not None or not row.value:
                 add, as_given = self._label_set(row, operation)
-                fixed.append((add, float(value)))
+                fixed.append((add, 1 if known is None else float(known)))
                 clean = clean and as_given
         bound = _Bound(fixed, measured)
         if clean:
