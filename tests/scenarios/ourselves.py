@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
@@ -142,19 +143,27 @@ async def refusing_backend(count: Count) -> None:
         _backend() as backend,
         _pipeline(
             OTEL_METRICS_EXPORTER="otlp",
+            OTEL_TRACES_EXPORTER="otlp",
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{backend.server_port}",
             VICTOR_PROMETHEUS_ENABLED="true",
             VICTOR_PROMETHEUS_PORT="0",
         ) as built,
     ):
         built.recorder(shared.FEATURES, feature="ours")
-        for _ in range(3):
+        assert built.tracer_provider is not None
+        tracer = built.tracer_provider.get_tracer("own")
+        for spans in (1, 2, 3):
+            for _ in range(spans):
+                tracer.start_span("own").end()
             assert not await asyncio.to_thread(built.flush)
+            count.add("victor_otel_spans_dropped_total", spans)
         assert built.endpoint is not None
         with await asyncio.to_thread(urllib.request.urlopen, built.endpoint) as answer:
             assert b'victor_feature_usage_total{feature="ours"} 1.0' in answer.read()
-    assert backend.refused > 3  # the pipeline's end is an export as well
-    count.add(DROPPED, backend.refused)
+    paths = Counter(backend.refused)
+    assert paths["/v1/traces"] == 3
+    assert paths["/v1/metrics"] > 3  # the pipeline's end is an export as well
+    count.add(DROPPED, len(backend.refused))
     count.set(UP, 1)
 
 
@@ -168,14 +177,17 @@ async def taken_port(count: Count) -> None:
 
 
 class _Refusing(http.server.ThreadingHTTPServer):
-    refused = 0
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.refused: list[str] = []
+        """The paths that were posted to."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: _Refusing
 
     def do_POST(self) -> None:
-        self.server.refused += 1
+        self.server.refused.append(self.path)
         self.rfile.read(int(self.headers["content-length"]))
         self.send_error(400)
 
@@ -209,6 +221,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(run=swallowed_errors, proves=(area.ERRORS,), alone=True),
     Scenario(run=capped_labels, proves=(area.LABELS_CAPPED, providers.REQUESTS), alone=True),
     Scenario(run=undeclared_labels, proves=(area.LABELS_UNDECLARED, tools.EXECUTIONS), alone=True),
-    Scenario(run=refusing_backend, proves=(area.EXPORTS_DROPPED, area.ENDPOINT_UP), alone=True),
+    Scenario(
+        run=refusing_backend,
+        proves=(area.EXPORTS_DROPPED, area.SPANS_DROPPED, area.ENDPOINT_UP),
+        alone=True,
+    ),
     Scenario(run=taken_port, proves=(area.ENDPOINT_UP,), alone=True),
 )
