@@ -17,6 +17,8 @@ import grpc
 import trustme
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as messages
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as services
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_messages
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as trace_services
 
 
 @dataclass
@@ -26,10 +28,23 @@ class Backend:
     answer: Any
     port: int = 0
     requests: list[bytes] = field(default_factory=list[bytes])
+    paths: list[str] = field(default_factory=list[str])
+    """Of HTTP, where they went."""
     headers: list[Mapping[str, str]] = field(default_factory=list[Mapping[str, str]])
     arrived: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
     """Set unless it is to keep silent."""
+
+    def spans(self) -> dict[str, list[Any]]:
+        """The spans of all requests by the name of their service, which are requests of spans."""
+        found: dict[str, list[Any]] = {}
+        for body in self.requests:
+            request = trace_messages.ExportTraceServiceRequest.FromString(body)
+            for each in request.resource_spans:
+                named = {one.key: one.value.string_value for one in each.resource.attributes}
+                kept = found.setdefault(named["service.name"], [])
+                kept.extend(span for scope in each.scope_spans for span in scope.spans)
+        return found
 
     def take(self, body: bytes, headers: Mapping[str, str]) -> None:
         self.requests.append(body)
@@ -49,6 +64,7 @@ def http(
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            backend.paths.append(self.path)
             packed = self.headers.get("content-encoding") == "gzip"
             backend.take(gzip.decompress(body) if packed else body, dict(self.headers))
             self.send_response(backend.answer)
@@ -98,7 +114,15 @@ def rpc(
                 context.abort(grpc.StatusCode[backend.answer], "secret words of the backend")
             return messages.ExportMetricsServiceResponse()
 
+    class Tracer(trace_services.TraceServiceServicer):
+        def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+            backend.take(request.SerializeToString(), dict(context.invocation_metadata()))
+            if backend.answer != "OK":
+                context.abort(grpc.StatusCode[backend.answer], "secret words of the backend")
+            return trace_messages.ExportTraceServiceResponse()
+
     server = grpc.server(ThreadPoolExecutor(4))
+    trace_services.add_TraceServiceServicer_to_server(Tracer(), server)
     if metrics:
         services.add_MetricsServiceServicer_to_server(Servicer(), server)
     if authority is None:

@@ -158,7 +158,7 @@ class Instrumentation:
     def _feed(self, pipeline: Pipeline) -> None:
         """Connects operations, readings and declarations with a pipeline."""
         from victor_otel.signals.recording import Recording
-        from victor_otel.signals.spans import Spans
+        from victor_otel.signals.spans import Spans, nobody_listens
 
         def metrics(kind: OperationType[object]) -> Callable[[Operation], None]:
             return Recording(kind, [row for row in catalog.FEEDS if row.type is kind], recorder)
@@ -169,7 +169,7 @@ class Instrumentation:
         self.engine.connect(
             metrics,
             lambda kind: spans.of(catalog.SPANS[kind]),
-            lambda: recorder.is_unheard() and spans.is_unheard(),
+            nobody_listens if recorder.is_unheard() and spans.is_unheard() else lambda: False,
         )
         read: dict[Metric, Any] = {
             reading.metric: functools.partial(reading.read, *self._state_of(area))

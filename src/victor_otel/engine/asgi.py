@@ -90,11 +90,11 @@ class Middleware:
             elif message["type"] == "http.response.body" and not message.get("more_body"):
                 response.finished = True
 
-        entered = enter(entry)
+        token = enter(entry)
         try:
             await self._app(scope, watch_receive, watch_send)
         except BaseException as error:
-            plan.fail(entry, entered, error, response)
+            plan.fail(entry, token, error, response)
             raise
-        leave(entered)
+        leave(entry, token)
         plan.exit(entry, response, None)

@@ -25,27 +25,22 @@ def active(frame: Frame | None) -> Frame | None:
     return frame
 
 
-Entered = Token[Frame | None] | tuple[Token[Frame | None], Live, object]
-"""What `leave` needs to take back what `enter` did."""
-
-
-def enter(frame: Frame) -> Entered:
+def enter(frame: Frame) -> Token[Frame | None]:
     """Makes a frame current, and the span of an operation that begins with it."""
-    token = CURRENT.set(frame)
-    live = frame.attaches
-    return token if live is None else (token, live, live.attach())
+    if frame.attaches is not None:
+        frame.attached = frame.attaches.attach()
+    return CURRENT.set(frame)
 
 
-def leave(entered: Entered) -> None:
+def leave(frame: Frame, token: Token[Frame | None]) -> None:
     """Ends what `enter` began, unless that was in another context than this one.
 
     A coroutine may be finished elsewhere than it was started, as by the garbage collector.
     """
-    if isinstance(entered, tuple):
-        entered, live, attached = entered
-        live.detach(attached)
+    if frame.attaches is not None:
+        frame.attaches.detach(frame.attached)
     try:
-        CURRENT.reset(entered)
+        CURRENT.reset(token)
     except ValueError:
         return
 
@@ -87,21 +82,21 @@ class Carried:
         self._frame = frame
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        entered = _enter_again(self._frame)
+        token, live = CURRENT.set(self._frame), _span_around(self._frame)
+        attached = None if live is None else live.attach()
         try:
             return self._function(*args, **kwargs)
         finally:
-            leave(entered)
+            if live is not None:
+                live.detach(attached)
+            CURRENT.reset(token)
 
 
-def _enter_again(frame: Frame) -> Entered:
-    """`enter` where neither the frame nor the span around it is current yet."""
-    token = CURRENT.set(frame)
-    around: Frame | None = frame
-    while around is not None and around.attaches is None:
-        around = around.parent
-    live = None if around is None else around.attaches
-    return token if live is None else (token, live, live.attach())
+def _span_around(frame: Frame | None) -> Live | None:
+    """The innermost span that is under way in a chain of calls."""
+    while frame is not None and frame.attaches is None:
+        frame = frame.parent
+    return None if frame is None else frame.attaches
 
 
 def carry(submit: Callable[..., Any]) -> Callable[..., Any]:
@@ -141,5 +136,8 @@ def carry_coroutine(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 async def _inside(frame: Frame, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    _enter_again(frame)
+    CURRENT.set(frame)
+    live = _span_around(frame)
+    if live is not None:
+        live.attach()
     return await coroutine

@@ -11,12 +11,13 @@ import copy
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import Token
 from time import perf_counter
 from typing import Any
 
 from victor_otel.engine import failsafe
 from victor_otel.engine.health import Health
-from victor_otel.engine.nesting import CURRENT, Entered, Owners, leave
+from victor_otel.engine.nesting import CURRENT, Owners, leave
 from victor_otel.model.metric import Metric, Record
 from victor_otel.model.operation import (
     UNSET,
@@ -234,19 +235,10 @@ class _Beginning:
         if self.followers.in_flight is not None:
             interface = operation.context.interface
             self.plan.engine.add_in_flight(self.followers.in_flight, interface, +1)
-        if self.followers.trace is not None:
-            self._trace(operation, self.followers.trace)
         return operation
 
-    def _trace(self, operation: Operation, trace: Trace) -> None:
-        """Begins the span; an operation that cannot have one still counts."""
-        try:
-            operation.span = operation.attaches = trace(operation)
-        except Exception as error:
-            failsafe.caught(self.plan.engine.health, self.plan.target, error)
-
     def _describe(self, operation: Operation) -> None:
-        """Whose it is and how it was reached; what cannot be told costs no count."""
+        """Whose it is and how it was reached, and its span; what cannot be told costs no count."""
         plan, engine = self.plan, self.plan.engine
         try:
             if plan.owner is None:
@@ -258,6 +250,11 @@ class _Beginning:
         except Exception as error:
             operation.context = Context()
             failsafe.caught(engine.health, plan.target, error)
+        if self.followers.trace is not None:
+            try:
+                operation.span = operation.attaches = self.followers.trace(operation)
+            except Exception as error:
+                failsafe.caught(engine.health, plan.target, error)
 
     def _operation(
         self,
@@ -440,12 +437,12 @@ class Plan:
     def fail(
         self,
         opened: Frame,
-        entered: Entered,
+        token: Token[Frame | None],
         error: BaseException,
         result: Any = UNSET,
     ) -> None:
         """`exit` of a coroutine that `error` ends; a finalizer may be closing it."""
-        leave(entered)
+        leave(opened, token)
         if is_closing(error):
             failsafe.defer(self.exit, opened, result, error, None, perf_counter())
         else:

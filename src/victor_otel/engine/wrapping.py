@@ -18,12 +18,13 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import Token
 from time import perf_counter
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any, cast
 
 from victor_otel.engine import failsafe
-from victor_otel.engine.nesting import Entered, enter, leave
+from victor_otel.engine.nesting import enter, leave
 from victor_otel.engine.plan import Plan, is_closing, raised
 from victor_otel.model.operation import UNSET, Frame, NoFacts, Stream
 
@@ -153,14 +154,14 @@ def _function(
             if then is not None:
                 then(instance)
             return result
-        entered = enter(entry)
+        token = enter(entry)
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            leave(entered)
+            leave(entry, token)
             plan.exit(entry, UNSET, error)
             raise
-        leave(entered)
+        leave(entry, token)
         plan.exit(entry, result, None)
         if then is not None:
             then(instance)
@@ -180,13 +181,13 @@ def _coroutine(function: Function, plan: Plan, *, takes_self: bool) -> Function:
         entry = plan.enter(args[0] if skip and args else None, args[skip:], kwargs)
         if entry is None:
             return await coroutine
-        entered = enter(entry)
+        token = enter(entry)
         try:
             result = await coroutine
         except BaseException as error:
-            plan.fail(entry, entered, error)
+            plan.fail(entry, token, error)
             raise
-        leave(entered)
+        leave(entry, token)
         if may_stream and _has(result, "__anext__"):
             reading = _Reading(plan, entry, perf_counter() - entry.started)
             return _followed(result, lambda: reading)
@@ -288,11 +289,11 @@ def _opening(function: Function, plan: Plan, *, takes_self: bool) -> Begin:
 class _Reading:
     """How far a stream has come. It finishes exactly once, at the latest with its generator."""
 
-    __slots__ = ("_entry", "_plan", "_stream", "entered", "frame", "since")
+    __slots__ = ("_entry", "_plan", "_stream", "frame", "since", "token")
 
     since: float
     """When the step began that is under way."""
-    entered: Entered
+    token: Token[Frame | None]
     """Takes our frame back that is current during the step."""
 
     def __init__(self, plan: Plan, entry: Frame, inside: float = 0.0) -> None:
@@ -309,24 +310,28 @@ class _Reading:
 
     def item(self, item: Any) -> None:
         """After a step that gave an item."""
-        leave(self.entered)
+        leave(self.frame, self.token)
         now = perf_counter()
         stream = self._stream
         stream.inside += now - self.since
         stream.items += 1
-        if stream.items == 1:
-            stream.first_item = now - self.frame.started
-        facts = stream.facts
         try:
-            facts.add(item)
+            stream.facts.add(item)
         except Exception as error:
             self._caught(error)
-        if stream.first_content is None and facts.started and self._entry is not None:
-            stream.first_content = now - self._entry.started
+        if stream.first_content is None:
+            self._first(now - self.frame.started)
+
+    def _first(self, seconds: float) -> None:
+        stream = self._stream
+        if stream.first_item is None:
+            stream.first_item = seconds
+        if stream.facts.started:
+            stream.first_content = seconds
 
     def ended(self, error: BaseException) -> None:
         """After a step that gave none. A finalizer runs perhaps where a stream is closed."""
-        leave(self.entered)
+        leave(self.frame, self.token)
         self._stream.inside += perf_counter() - self.since
         if raised(error, StopAsyncIteration, StopIteration):
             self._finish("exhausted")
@@ -375,7 +380,7 @@ def _async_generator(begin: Begin) -> Function:
         step, value = _first_step(stream), None
         while True:
             if reading is not None:
-                reading.since, reading.entered = perf_counter(), enter(reading.frame)
+                reading.since, reading.token = perf_counter(), enter(reading.frame)
             try:
                 item = await step(value)
             except BaseException as error:
@@ -426,7 +431,7 @@ def _generator(begin: Begin) -> Function:
         step, value = stream.send, None
         while True:
             if reading is not None:
-                reading.since, reading.entered = perf_counter(), enter(reading.frame)
+                reading.since, reading.token = perf_counter(), enter(reading.frame)
             try:
                 item = step(value)
             except BaseException as error:
@@ -457,7 +462,7 @@ def _closing(reading: _Reading | None) -> Generator[None]:
     if reading is None:
         yield
         return
-    reading.since, reading.entered = perf_counter(), enter(reading.frame)
+    reading.since, reading.token = perf_counter(), enter(reading.frame)
     try:
         yield
     except BaseException as error:

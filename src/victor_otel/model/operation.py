@@ -114,6 +114,7 @@ class Frame:
 
     __slots__ = (
         "active",
+        "attached",
         "attaches",
         "beside",
         "ended",
@@ -130,6 +131,8 @@ class Frame:
     type: OperationType[object] | None
     operation: Operation | None
     instance: Any
+    attached: object
+    """What takes that span back again."""
 
     def __init__(
         self,

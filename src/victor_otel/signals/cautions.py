@@ -20,6 +20,7 @@ from victor_otel.signals.settings import (
     OTEL_HISTOGRAMS,
     OTEL_RESOURCE_ATTRIBUTES,
     OTEL_TEMPORALITY,
+    OTEL_TRACES_EXPORTER,
     PROMETHEUS_ENABLED,
     PROMETHEUS_WEB_CONFIG,
     VARIABLES,
@@ -29,8 +30,9 @@ from victor_otel.signals.settings import (
 _RECEIVER = "/api/v1/otlp"
 """The path of Prometheus's own OTLP receiver."""
 _TO_COLLECTOR = f"export {OTEL_ENDPOINT.name}=http://COLLECTOR:4318"
-_ENTRY_POINTS = "opentelemetry_metrics_exporter"
-_BUILT_IN = ("prometheus", "otlp", "console")
+_METRICS, _SPANS = "opentelemetry_metrics_exporter", "opentelemetry_traces_exporter"
+"""The groups of entry points by which packages provide exporters."""
+_BUILT_IN = {_METRICS: ("prometheus", "otlp", "console"), _SPANS: ("otlp", "console")}
 _OURS = ("VICTOR_OTEL_", "VICTOR_PROMETHEUS_")
 """Nobody but us reads what begins like this."""
 _SIMILAR = 0.88
@@ -96,21 +98,33 @@ def cautions(
     yield from _of_certificates(settings, environ)
 
 
-def is_provided(exporter: str) -> bool:
-    """Whether an installed package provides an exporter of this name."""
-    found = importlib.metadata.entry_points(group=_ENTRY_POINTS, name=exporter)
-    return exporter in _BUILT_IN or bool(list(found))
+def is_provided(exporter: str, group: str = _METRICS) -> bool:
+    """Whether an installed package provides an exporter of metrics of this name."""
+    found = importlib.metadata.entry_points(group=group, name=exporter)
+    return exporter in _BUILT_IN[group] or bool(list(found))
+
+
+def provides_spans(exporter: str) -> bool:
+    """Whether an installed package provides an exporter of spans of this name."""
+    return is_provided(exporter, _SPANS)
 
 
 def _of_exporters(settings: Settings) -> Iterator[Caution]:
-    for name in settings.exporters:
-        if not is_provided(name):  # the name is not shown: it may be a secret that went astray
-            near = get_close_matches(name.lower(), _BUILT_IN, 1)
+    for variable, group, names in (
+        (OTEL_EXPORTER, _METRICS, settings.exporters),
+        (OTEL_TRACES_EXPORTER, _SPANS, settings.trace_exporters),
+    ):
+        known = _BUILT_IN[group]
+        for name in names:
+            if is_provided(name, group):
+                continue
+            # The name is not shown: it may be a secret that went astray.
+            near = get_close_matches(name.lower(), known, 1)
             yield Caution(
                 about="exporters",
-                detail=f"{OTEL_EXPORTER.name} names an exporter that no installed package provides",
-                why="nothing goes there; known are prometheus, otlp, console and none",
-                command=f"export {OTEL_EXPORTER.name}={near[0] if near else 'otlp'}",
+                detail=f"{variable.name} names an exporter that no installed package provides",
+                why=f"nothing goes there; known are {', '.join(known)} and none",
+                command=f"export {variable.name}={near[0] if near else 'otlp'}",
                 lost=True,
             )
 

@@ -173,7 +173,7 @@ def after_fork() -> None:
 def _warn(settings: Settings, lifetime: str) -> None:
     """Says once what the settings make impossible, also where they ask for nothing by a slip."""
     if not _is_child():  # a parent has said it
-        asked = settings.exporters
+        asked = settings.exporters or settings.trace_exporters
         for caution in cautions(settings, lifetime) if asked else misspelt():
             level = logging.ERROR if caution.lost else logging.WARNING
             logger.log(level, "victor-otel: %s", caution)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import Any
 
-import opentelemetry.metrics._internal as _api
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
@@ -127,8 +126,7 @@ class Recorder:
 
     def is_unheard(self) -> bool:
         """Whether nobody listens: the API's placeholder is still what we record into."""
-        # The public function looks at the environment as well, which each wrapped call would pay.
-        return not self._live and _api._METER_PROVIDER is None  # noqa: SLF001
+        return not self._live and is_placeholder(metrics.get_meter_provider())
 
     def listens(self) -> bool:
         """Whether what is recorded reaches anybody."""

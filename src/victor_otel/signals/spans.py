@@ -7,6 +7,7 @@ from contextvars import Token
 from time import time_ns
 from typing import Any
 
+import opentelemetry.metrics._internal as _meters
 from opentelemetry import context, trace
 
 from victor_otel.engine import failsafe
@@ -22,6 +23,14 @@ _FAILED = frozenset({"failure", "timeout"})
 
 STATUS = "victor.operation.status"
 """How an operation ended; `success`, `failure`, `timeout`, `cancelled`, `paused` among others."""
+
+
+def nobody_listens() -> bool:
+    """Whether no application has set a provider. Each call of an idle process asks, so briefly.
+
+    The public functions look at the environment as well.
+    """
+    return _meters._METER_PROVIDER is None and trace._TRACER_PROVIDER is None  # noqa: SLF001
 
 
 class Spans:
@@ -43,14 +52,13 @@ class Spans:
 
     def is_unheard(self) -> bool:
         """Whether nobody listens: no application has set a TracerProvider."""
-        # The public function looks at the environment as well, which each call would pay.
         return not self._given and trace._TRACER_PROVIDER is None  # noqa: SLF001
 
     def of(self, row: Span) -> Callable[[Operation], Live | None]:
         """What begins the span of an operation of a type; nothing while nobody listens."""
 
         def begin(operation: Operation) -> Live | None:
-            if self.is_unheard():
+            if not self._given and trace._TRACER_PROVIDER is None:  # noqa: SLF001
                 return None
             attributes = {semconv.OPERATION_NAME: row.operation, **self._belongs(operation)}
             if row.expect is not None:

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from victor_otel.engine import failsafe
 from victor_otel.engine.health import Health
+from victor_otel.signals.cautions import provides_spans
 from victor_otel.signals.delivery import Followed, Outlet, place
 from victor_otel.signals.settings import Settings
 
@@ -73,7 +74,7 @@ def connect(
     """
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     outlets: list[Outlet] = []
-    for name in settings.trace_exporters:
+    for name in filter(provides_spans, settings.trace_exporters):
         try:
             followed = DeliveringSpans(
                 exporter(name, settings), place(name, settings.otlp_traces_url), health
