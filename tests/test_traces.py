@@ -120,7 +120,9 @@ def test_one_bound_covers_both_signals() -> None:
             VICTOR_OTEL_EXIT_TIMEOUT="2",
         )
     assert 2 <= exit_seconds(done.stderr) < 4
-    lost = sorted(re.findall(r"\d+ (data points|spans) may be lost", "\n".join(undelivered(done.stderr))))
+    lost = sorted(
+        re.findall(r"\d+ (data points|spans) may be lost", "\n".join(undelivered(done.stderr)))
+    )
     assert lost == ["data points", "spans"]
 
 

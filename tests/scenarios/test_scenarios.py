@@ -140,8 +140,6 @@ _COUNTED = {
     "invoke_workflow": ("victor_workflow_executions_total", ("workflow", "status")),
 }
 """Metrics that count what has a span, with the labels that the span knows as well."""
-_TEAMS = ("garden", "team")
-"""Workflows that no metric counts by their names."""
 
 
 def counted(metrics: Series) -> Counter[tuple[str, ...]]:
@@ -166,7 +164,7 @@ def spans(traced: Traced) -> Counter[tuple[str, ...]]:
             "invoke_workflow": known["gen_ai.agent.name"],
         }.get(operation)
         not_run = "victor.tool.rejection" in known or "victor.tool.cached" in known
-        if operation in _COUNTED and not not_run and named not in _TEAMS:
+        if operation in _COUNTED and not not_run and named != "team":
             found[(operation, *filter(None, (named, status)))] += 1
     return found
 

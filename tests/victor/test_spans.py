@@ -124,7 +124,7 @@ async def test_the_members_of_a_team_are_below_it() -> None:
         async with agent(served, "m") as created:
             await (await team(created, "researcher", "planner")).run()
     members = [(f"invoke_agent {role}", [CHAT, LS, CHAT]) for role in ("researcher", "planner")]
-    assert traced.tree() == [("invoke_workflow garden", members)]
+    assert traced.tree() == [("invoke_workflow team", members)]
 
 
 async def test_a_tool_that_fails_and_one_that_is_invented_are_seen() -> None:
@@ -350,3 +350,10 @@ print(traced.tree(), traced.problems())
 def test_the_global_provider_is_used_as_soon_as_it_is_set() -> None:
     done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False)
     assert done.stdout == "['execute_tool own_tool'] []\n", done.stderr
+
+
+async def test_what_is_no_name_is_other() -> None:
+    with tracing() as traced:
+        await own().chat([], model="x" * 1000)
+        await own().chat([], model="\ud800")
+    assert [span.name for span in traced.ours] == ["chat other"] * 2

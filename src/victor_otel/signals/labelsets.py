@@ -189,6 +189,11 @@ class LabelSets(Generic[Kept]):
             )
 
 
+def as_name(text: str) -> str:
+    """The text, or `other` for what is no name: too long, or nothing that can be exported."""
+    return text if len(text) <= MAX_LENGTH and _encodable(text) else OTHER
+
+
 def _encodable(text: str) -> bool:
     """Lone surrogates, as undecodable file names have them, would break an exporter."""
     try:

@@ -15,6 +15,7 @@ from victor_otel.engine.health import Health
 from victor_otel.model import semconv
 from victor_otel.model.operation import Live, Operation
 from victor_otel.model.span import Attributes, AttributeValue, Span, SpanKind
+from victor_otel.signals.labelsets import as_name
 from victor_otel.version import __version__
 
 _SCOPE = "victor_otel"
@@ -60,14 +61,14 @@ class Spans:
         def begin(operation: Operation) -> Live | None:
             if not self._given and trace._TRACER_PROVIDER is None:  # noqa: SLF001
                 return None
-            attributes = {semconv.OPERATION_NAME: row.operation, **self._belongs(operation)}
-            if row.expect is not None:
-                attributes |= row.expect(operation)
+            told = {} if row.expect is None else row.expect(operation)
+            belongs = self._belongs(operation)
+            attributes = _known({semconv.OPERATION_NAME: row.operation, **belongs, **told})
             named = attributes.get(row.named)
             span = self._tracer.start_span(
                 f"{row.operation} {named}" if named else row.operation,
                 kind=_KINDS[row.kind],
-                attributes=_known(attributes),
+                attributes=attributes,
                 start_time=(began := time_ns()),
             )
             return _Live(span, row, began, self._health)
@@ -129,8 +130,9 @@ def _class_of(error: BaseException | None) -> str:
 
 
 def _known(attributes: Attributes) -> dict[str, AttributeValue]:
+    """What is known, as an exporter can bear it: as with labels, what is too long is no name."""
     return {
-        name: value
+        name: as_name(value) if isinstance(value, str) else value
         for name, value in attributes.items()
         if value is not None and value is not False and value != ""
     }

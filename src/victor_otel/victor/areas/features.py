@@ -43,10 +43,9 @@ def _team_status(run: Operation) -> str:
     return "paused" if told.get("status") == "awaiting_approval" else "failure"
 
 
-def expect_team(run: Operation) -> Attributes:
-    """A team by its name, which only an `AgentTeam` has."""
-    name = getattr(getattr(run.instance, "_config", None), "name", None)
-    return {semconv.AGENT_NAME: name if isinstance(name, str) and name else "team"}
+def expect_team(_run: Operation) -> Attributes:
+    """A team's name is its user's words."""
+    return {semconv.AGENT_NAME: "team"}
 
 
 def team_owner(run: Operation) -> Any:
