@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from opentelemetry import context, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 
@@ -357,3 +359,26 @@ async def test_what_is_no_name_is_other() -> None:
         await own().chat([], model="x" * 1000)
         await own().chat([], model="\ud800")
     assert [span.name for span in traced.ours] == ["chat other"] * 2
+
+
+async def test_a_histogram_names_the_span_of_the_call() -> None:
+    reader, traced = InMemoryMetricReader(), Traced()
+    RUNTIME.deactivate()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    RUNTIME.activate(provider, traced.provider).open()
+    await own_tool(lambda _, number: number).execute({}, number=1)
+    RUNTIME.deactivate()
+    (span,) = traced.ours
+    data = reader.get_metrics_data()
+    exemplars = [
+        exemplar
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "victor.tool.execution.duration"
+        for point in metric.data.data_points
+        for exemplar in point.exemplars
+    ]
+    named = [(exemplar.trace_id, exemplar.span_id) for exemplar in exemplars]
+    assert named == [(span.context.trace_id, span.context.span_id)]
+    assert trace.get_current_span() is trace.INVALID_SPAN
