@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextvars import Token
 from time import time_ns
@@ -61,9 +62,11 @@ class Spans:
         def begin(operation: Operation) -> Live | None:
             if not self._given and trace._TRACER_PROVIDER is None:  # noqa: SLF001
                 return None
-            told = {} if row.expect is None else row.expect(operation)
-            belongs = self._belongs(operation)
-            attributes = _known({semconv.OPERATION_NAME: row.operation, **belongs, **told})
+            told: dict[str, Any] = {semconv.OPERATION_NAME: row.operation}
+            told.update(self._belongs(operation))
+            if row.expect is not None:
+                told.update(row.expect(operation))
+            attributes = _known(told)
             named = attributes.get(row.named)
             span = self._tracer.start_span(
                 f"{row.operation} {named}" if named else row.operation,
@@ -71,7 +74,8 @@ class Spans:
                 attributes=attributes,
                 start_time=(began := time_ns()),
             )
-            return _Live(span, row, began, self._health)
+            below = _below() if row.kind is SpanKind.CLIENT else None
+            return _Live(span, row, began, self._health, below)
 
         return begin
 
@@ -79,14 +83,17 @@ class Spans:
 class _Live:
     """A span that is under way."""
 
-    __slots__ = ("_began", "_context", "_health", "_row", "_span")
+    __slots__ = ("_began", "_below", "_context", "_health", "_row", "_span")
 
-    def __init__(self, span: trace.Span, row: Span, began: int, health: Health) -> None:
+    def __init__(self, span: trace.Span, row: Span, began: int, health: Health, below: Any) -> None:
         self._span = span
         self._row = row
         self._began = began
         self._health = health
+        self._below = below
         self._context = trace.set_span_in_context(span)
+        if below is not None:
+            self._context = context.set_value(_BELOW_KEY, below, self._context)
 
     def attach(self) -> object:
         return context.attach(self._context)
@@ -117,11 +124,32 @@ class _Live:
         if getattr(facts, "failed", False) and status not in _FAILED:
             status = "failure"
         read = {name: getattr(facts, fact, None) for fact, name in self._row.facts.items()}
-        self._span.set_attributes(_known({STATUS: status or None, **read}))
+        told = {name: getattr(self._below, each, None) for each, name in _FROM_BELOW.items()}
+        self._span.set_attributes(_known({**told, STATUS: status or None, **read}))
         if status in _FAILED:
             kind = getattr(facts, "error_type", "") or _class_of(operation.error)
             self._span.set_attribute(semconv.ERROR_TYPE, kind)
             self._span.set_status(trace.StatusCode.ERROR)
+
+
+_GENAI = "opentelemetry.util.genai.invocation"
+_BELOW_KEY = "opentelemetry.genai.client.inference.context"
+_FROM_BELOW = {
+    "response_id": semconv.RESPONSE_ID,
+    "response_model": semconv.RESPONSE_MODEL,
+    "server_address": semconv.SERVER_ADDRESS,
+    "server_port": semconv.SERVER_PORT,
+}
+"""What an instrumentation below knows of a call, and Victor does not."""
+
+
+def _below() -> Any:
+    """What OpenTelemetry's own instrumentations of providers write into, instead of a second span.
+
+    They look for it in the context, by this key. Without them, as nearly always, there is none.
+    """
+    genai = sys.modules.get(_GENAI)
+    return None if genai is None else genai.InferenceData()
 
 
 def _class_of(error: BaseException | None) -> str:
