@@ -15,7 +15,7 @@ import pytest
 from opentelemetry import context, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 
 from tests.traced import Traced
@@ -381,4 +381,29 @@ async def test_a_histogram_names_the_span_of_the_call() -> None:
     ]
     named = [(exemplar.trace_id, exemplar.span_id) for exemplar in exemplars]
     assert named == [(span.context.trace_id, span.context.span_id)]
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+class _Raising(SpanProcessor):
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if span.name.endswith("starting"):
+            raise RuntimeError
+
+    def on_end(self, span: ReadableSpan) -> None:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("name", ["starting", "ending"])
+async def test_a_processor_that_raises_harms_no_call_and_no_count(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failsafe, "STRICT", False)
+    recorded, provider = Recorded(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(_Raising())
+    RUNTIME.deactivate()
+    RUNTIME.activate(recorded.provider, provider).open()
+    result = await own_tool(lambda _, number: number, name=name).execute({}, number=1)
+    RUNTIME.deactivate()
+    assert result.output == 1
+    assert list(recorded.points("victor.tool.executions").values()) == [1]
     assert trace.get_current_span() is trace.INVALID_SPAN

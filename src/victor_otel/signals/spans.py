@@ -114,9 +114,14 @@ class _Live:
             if self._span.is_recording():
                 self._describe(operation)
         except Exception as error:
-            failsafe.caught(self._health, f"span.{self._row.operation}", error)
-        finally:
+            self._caught(error)
+        try:
             self._span.end(self._began + round(operation.elapsed * 1e9))
+        except Exception as error:  # of a processor of the application's
+            self._caught(error)
+
+    def _caught(self, error: Exception) -> None:
+        failsafe.caught(self._health, f"span.{self._row.operation}", error)
 
     def _describe(self, operation: Operation) -> None:
         facts: Any = operation.facts
