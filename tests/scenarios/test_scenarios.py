@@ -157,11 +157,12 @@ def spans(traced: Traced) -> Counter[tuple[str, ...]]:
     found: Counter[tuple[str, ...]] = Counter()
     for span in traced.ours:
         known = {name: str(value) for name, value in (span.attributes or {}).items()}
-        operation, status = known["gen_ai.operation.name"], known["victor.operation.status"]
+        operation = span.name.partition(" ")[0]
+        status = known["victor.operation.status"]
         named = {
             "chat": known.get("gen_ai.request.model"),
             "execute_tool": known.get("gen_ai.tool.name"),
-            "invoke_workflow": known["gen_ai.agent.name"],
+            "invoke_workflow": known.get("gen_ai.agent.name"),
         }.get(operation)
         not_run = "victor.tool.rejection" in known or "victor.tool.cached" in known
         if operation in _COUNTED and not not_run and named != "team":

@@ -31,6 +31,7 @@ from tests.victor.test_chat import (
     spawner,
     team,
 )
+from tests.victor.test_interfaces import call, mcp_server, message, own_tools
 from tests.victor.test_providers import chunk, own
 from tests.victor.test_tools import Bench, own_tool
 from tests.victor.test_tools import asked as tool_call
@@ -41,6 +42,8 @@ from victor_otel.instrumentor import VictorInstrumentor
 from victor_otel.runtime import RUNTIME
 
 TURN, CHAT, LS = "invoke_agent victor", "chat m", "execute_tool ls"
+
+SECRET = "my secret"
 
 
 @contextmanager
@@ -72,6 +75,7 @@ async def test_a_turn_is_an_agent_that_calls_models_and_tools() -> None:
             )
     assert traced.tree() == [(TURN, [CHAT, LS, CHAT])]
     turn, chat, tool, _ = (dict(span.attributes or {}) for span in traced.ours)
+    tool.pop("victor.tool.cached", None)  # another test may have listed the same folder
     every = {
         "gen_ai.agent.name": "victor",
         "gen_ai.conversation.id": session,
@@ -407,3 +411,67 @@ async def test_a_processor_that_raises_harms_no_call_and_no_count(
     assert result.output == 1
     assert list(recorded.points("victor.tool.executions").values()) == [1]
     assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+# MCP
+
+
+def told(span: ReadableSpan, *names: str) -> tuple[object, ...]:
+    return tuple((span.attributes or {}).get(name) for name in names)
+
+
+CODE = "rpc.response.status_code"
+
+
+async def test_messages_to_the_server_are_spans_with_the_tool_below_its_call() -> None:
+    served = mcp_server(*own_tools())
+    with tracing() as traced:
+        for sent in (message("ping"), message(SECRET), call("water", plant="fern"), call("dig")):
+            await served.handle_message(sent)
+        await served.handle_message(call(SECRET))
+    below = ["execute_tool water"], ["execute_tool dig"]
+    assert traced.tree() == [
+        "ping",
+        "other",
+        ("tools/call water", below[0]),
+        ("tools/call dig", below[1]),
+        ("tools/call unknown", ["execute_tool unknown"]),
+    ]
+    outer = [span for span in traced.ours if span.kind is trace.SpanKind.SERVER]
+    shown = [(ending(span), error(span), *told(span, CODE)) for span in outer]
+    assert shown == [
+        ("success", None, None),
+        ("rejected", None, "-32700"),  # a client's mistake is no failure of the server
+        ("success", None, None),
+        ("failure", "tool_error", None),
+        ("failure", "tool_error", None),
+    ]
+    assert told(outer[2], "mcp.method.name", "gen_ai.operation.name", "gen_ai.tool.name") == (
+        "tools/call",
+        "execute_tool",
+        "water",
+    )
+
+
+SERVER = """
+import asyncio
+from tests.victor.test_interfaces import mcp_server, own_tools
+asyncio.run(mcp_server(*own_tools()).start_stdio_server())
+"""
+
+
+async def test_a_call_to_a_server_is_a_span_of_the_client() -> None:
+    from victor.integrations.mcp.client import MCPClient
+
+    caller = MCPClient()
+    with tracing() as traced:
+        assert await caller.connect([sys.executable, "-c", SERVER])
+        assert (await caller.call_tool("water", plant="fern")).success
+        assert not (await caller.call_tool(SECRET)).success
+        caller.disconnect()
+    calls = [span for span in traced.ours if span.name.startswith("tools/call")]
+    shown = [(span.name, span.kind, ending(span), error(span)) for span in calls]
+    client = trace.SpanKind.CLIENT
+    assert shown[0] == ("tools/call water", client, "success", None)
+    assert shown[1][:3] == ("tools/call unknown", client, "failure")
+    assert "initialize" in {span.name for span in traced.ours}

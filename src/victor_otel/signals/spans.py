@@ -20,7 +20,7 @@ from victor_otel.signals.labelsets import as_name
 from victor_otel.version import __version__
 
 _SCOPE = "victor_otel"
-_KINDS = {SpanKind.INTERNAL: trace.SpanKind.INTERNAL, SpanKind.CLIENT: trace.SpanKind.CLIENT}
+_KINDS = {kind: trace.SpanKind[kind.name] for kind in SpanKind}
 _FAILED = frozenset({"failure", "timeout"})
 
 STATUS = "victor.operation.status"
@@ -62,19 +62,19 @@ class Spans:
         def begin(operation: Operation) -> Live | None:
             if not self._given and trace._TRACER_PROVIDER is None:  # noqa: SLF001
                 return None
-            told: dict[str, Any] = {semconv.OPERATION_NAME: row.operation}
+            told: dict[str, Any] = {semconv.OPERATION_NAME: row.operation or None}
             told.update(self._belongs(operation))
             if row.expect is not None:
                 told.update(row.expect(operation))
             attributes = _known(told)
-            named = attributes.get(row.named)
+            named = (row.operation, *(attributes.get(name) for name in row.named))
             span = self._tracer.start_span(
-                f"{row.operation} {named}" if named else row.operation,
+                " ".join(str(part) for part in named if part),
                 kind=_KINDS[row.kind],
                 attributes=attributes,
                 start_time=(began := time_ns()),
             )
-            below = _below() if row.kind is SpanKind.CLIENT else None
+            below = _below() if row.operation == "chat" else None
             return _Live(span, row, began, self._health, below)
 
         return begin
@@ -121,7 +121,7 @@ class _Live:
             self._caught(error)
 
     def _caught(self, error: Exception) -> None:
-        failsafe.caught(self._health, f"span.{self._row.operation}", error)
+        failsafe.caught(self._health, f"span.{self._row.of.name}", error)
 
     def _describe(self, operation: Operation) -> None:
         facts: Any = operation.facts

@@ -16,6 +16,7 @@ from victor_otel.victor.areas import (
     events,
     features,
     interfaces,
+    mcp,
     memory,
     planning,
     process,
@@ -32,6 +33,7 @@ from victor_otel.victor.verticals import coding, dataanalysis, devops, rag, rese
 AREAS: tuple[Area, ...] = (
     agents.AREA,
     interfaces.AREA,
+    mcp.AREA,
     chat.AREA,
     tools.AREA,
     providers.AREA,

@@ -89,5 +89,5 @@ AREA = Area(
         ),
         Feeds(PLAN, FEATURES, labels={"feature": "planning"}),
     ),
-    spans=(Span(TEAM_RUN, "invoke_workflow", named=semconv.AGENT_NAME, expect=expect_team),),
+    spans=(Span(TEAM_RUN, "invoke_workflow", named=(semconv.AGENT_NAME,), expect=expect_team),),
 )

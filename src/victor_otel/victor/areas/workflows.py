@@ -85,5 +85,5 @@ AREA = Area(
         ),
         Feeds(WORKFLOW_RUN, FEATURES, labels={"feature": "workflow"}),
     ),
-    spans=(Span(WORKFLOW_RUN, "invoke_workflow", named=semconv.AGENT_NAME, expect=expect_run),),
+    spans=(Span(WORKFLOW_RUN, "invoke_workflow", named=(semconv.AGENT_NAME,), expect=expect_run),),
 )
