@@ -475,3 +475,19 @@ async def test_a_call_to_a_server_is_a_span_of_the_client() -> None:
     assert shown[0] == ("tools/call water", client, "success", None)
     assert shown[1][:3] == ("tools/call unknown", client, "failure")
     assert "initialize" in {span.name for span in traced.ours}
+
+
+# Plans
+
+
+async def test_the_making_of_a_plan_is_above_the_model_that_makes_it() -> None:
+    from victor.agent.planning.autonomous import AutonomousPlanner
+
+    steps = '[{"id": "1", "description": "Water the garden"}]'
+    with tracing() as traced, model(m=[Step(steps)]) as served:
+        async with agent(served, "m") as created:
+            plan = await AutonomousPlanner(created.get_orchestrator()).plan_for_goal("Green.")
+    assert [step.description for step in plan.steps] == ["Water the garden"]
+    (made,) = traced.tree()
+    assert made[0] == "plan victor"
+    assert CHAT in str(made[1])
