@@ -11,7 +11,7 @@ from victor_otel.model.operation import Operation, OperationType
 
 AttributeValue = str | bool | int | float
 Attributes = Mapping[str, AttributeValue | None]
-"""By the name of an attribute. None, False and "" are left out: the conventions have no false."""
+"""By their names. None, False, 0 and "" are left out: the conventions have no false."""
 
 
 class SpanKind(enum.Enum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
@@ -189,6 +190,7 @@ class LabelSets(Generic[Kept]):
             )
 
 
+@functools.lru_cache(maxsize=1024)
 def as_name(text: str) -> str:
     """The text, or `other` for what is no name: too long, or nothing that can be exported."""
     return text if len(text) <= MAX_LENGTH and _encodable(text) else OTHER

@@ -62,7 +62,7 @@ class Spans:
         def begin(operation: Operation) -> Live | None:
             if not self._given and trace._TRACER_PROVIDER is None:  # noqa: SLF001
                 return None
-            told: dict[str, Any] = {semconv.OPERATION_NAME: row.operation or None}
+            told: dict[str, Any] = {semconv.OPERATION_NAME: row.operation}
             told.update(self._belongs(operation))
             if row.expect is not None:
                 told.update(row.expect(operation))
@@ -128,9 +128,14 @@ class _Live:
         status = getattr(facts, self._row.status, "") or operation.status
         if getattr(facts, "failed", False) and status not in _FAILED:
             status = "failure"
-        read = {name: getattr(facts, fact, None) for fact, name in self._row.facts.items()}
-        told = {name: getattr(self._below, each, None) for each, name in _FROM_BELOW.items()}
-        self._span.set_attributes(_known({**told, STATUS: status or None, **read}))
+        read: dict[str, Any] = {
+            name: getattr(facts, fact, None) for fact, name in self._row.facts.items()
+        }
+        read[STATUS] = status
+        if self._below is not None:
+            for each, name in _FROM_BELOW.items():
+                read[name] = getattr(self._below, each, None)
+        self._span.set_attributes(_known(read))
         if status in _FAILED:
             kind = getattr(facts, "error_type", "") or _class_of(operation.error)
             self._span.set_attribute(semconv.ERROR_TYPE, kind)
@@ -164,8 +169,8 @@ def _class_of(error: BaseException | None) -> str:
 
 def _known(attributes: Attributes) -> dict[str, AttributeValue]:
     """What is known, as an exporter can bear it: as with labels, what is too long is no name."""
-    return {
-        name: as_name(value) if isinstance(value, str) else value
-        for name, value in attributes.items()
-        if value is not None and value is not False and value != ""
-    }
+    known: dict[str, AttributeValue] = {}
+    for name, value in attributes.items():
+        if value:
+            known[name] = as_name(value) if isinstance(value, str) else value
+    return known
