@@ -34,8 +34,6 @@ class Span:
     named: str = ""
     kind: SpanKind = SpanKind.INTERNAL
     expect: Callable[[Operation], Attributes] | None = None
-    status: str = "status"
-    """The fact that tells how it ended; where there is none, the operation's ending tells."""
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:

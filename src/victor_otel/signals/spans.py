@@ -19,7 +19,6 @@ from victor_otel.version import __version__
 
 _SCOPE = "victor_otel"
 _KINDS = {SpanKind.INTERNAL: trace.SpanKind.INTERNAL, SpanKind.CLIENT: trace.SpanKind.CLIENT}
-_FAILED = frozenset({"failure", "timeout"})
 
 STATUS = "victor.operation.status"
 """How an operation ended; `success`, `failure`, `timeout`, `cancelled`, `paused` among others."""
@@ -112,20 +111,12 @@ class _Live:
 
     def _describe(self, operation: Operation) -> None:
         facts: Any = operation.facts
-        status = getattr(facts, self._row.status, "") or operation.status
-        if getattr(facts, "failed", False) and status not in _FAILED:
-            status = "failure"
         read = {name: getattr(facts, fact, None) for fact, name in self._row.facts.items()}
-        self._span.set_attributes(_known({STATUS: status or None, **read}))
-        if status in _FAILED:
-            kind = getattr(facts, "error_type", "") or _class_of(operation.error)
-            self._span.set_attribute(semconv.ERROR_TYPE, kind)
+        failed_with = operation.failed_with
+        told = {STATUS: operation.outcome, semconv.ERROR_TYPE: failed_with}
+        self._span.set_attributes(_known({**told, **read}))
+        if failed_with:
             self._span.set_status(trace.StatusCode.ERROR)
-
-
-def _class_of(error: BaseException | None) -> str:
-    """Where the cause has been counted already, facts do not tell it."""
-    return semconv.OTHER_ERROR if error is None else type(error).__name__
 
 
 def _known(attributes: Attributes) -> dict[str, AttributeValue]:
