@@ -304,7 +304,7 @@ def test_only_what_leaves_state_is_followed_while_nobody_listens(
     stream = bench.stream(letters)
     followed: list[int] = []
     for unheard in (True, False):
-        bench.engine.connect(None, lambda unheard=unheard: unheard)
+        bench.engine.connect(None, None, lambda unheard=unheard: unheard)
         assert function(1) == 1
         assert asyncio.run(coroutine(2)) == 2
         assert list(stream("a", "b")) == ["a", "b"]
@@ -322,7 +322,7 @@ def test_what_the_api_says_of_a_provider_is_where_it_is_looked_for() -> None:
 def test_what_is_idle_wakes_when_somebody_listens(bench: Bench) -> None:
     bench.leaves_state = False
     function, heard = bench.wrap(give), []
-    bench.engine.connect(None, lambda: not heard)
+    bench.engine.connect(None, None, lambda: not heard)
     function(1)
     heard.append("a provider")
     function(2)
