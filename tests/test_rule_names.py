@@ -14,6 +14,7 @@ import pytest
 from tests.rules import ALERTS, RULES, RUNBOOKS, Alert, parsed, queries, selected, sources
 from victor_otel.model.metric import Kind, Metric
 from victor_otel.victor import catalog
+from victor_otel.victor.areas import genai
 
 PROCESS = frozenset({"job", "instance"})
 """What says on every route which process a series comes from."""
@@ -120,6 +121,9 @@ UNREAD: Mapping[str, Sequence[str]] = {
     ),
     "counts failures by cause; alerts are on the ratios of the work that failed": (
         "victor_errors_total",
+    ),
+    "the same calls by OpenTelemetry's names; rules read them by Victor's": tuple(
+        metric.prometheus_name for metric in genai.AREA.metrics
     ),
 }
 """The metrics that no rule reads, by the reason."""

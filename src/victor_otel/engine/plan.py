@@ -49,7 +49,7 @@ class Followers:
         self.trace: Trace | None = None
         """Begins the span of an operation, where spans are wanted."""
         self.name: Callable[[Operation], str] | None = None
-        """Says whose work an operation is, where a metric shows it."""
+        """Says whose work an operation is, where a metric shows it; it has a span as well."""
         self.in_flight: Metric | None = None
         """Counts the operations that have begun and not ended, by interface."""
         self.tells: list[Tells] = []
@@ -122,7 +122,7 @@ class Engine:
     ) -> None:
         """Has operations tell those around them, observers see them, and types feed metrics.
 
-        Those of `spanned` types have spans. `names` says whose work those of a type are.
+        Those of `spanned` types have spans; `names` says of some of these whose work they are.
 
         Ends what was before. `in_flight` counts those under way.
         """
@@ -265,13 +265,12 @@ class _Beginning:
         except Exception as error:
             operation.context = Context()
             failsafe.caught(engine.health, plan.target, error)
-        name, trace = self.followers.name, self.followers.trace
-        if name is not None or trace is not None:
+        followers = self.followers
+        if followers.trace is not None:
             try:
-                if name is not None:
-                    operation.agent_name = name(operation)
-                if trace is not None:
-                    operation.span = operation.attaches = trace(operation)
+                if followers.name is not None:
+                    operation.agent_name = followers.name(operation)
+                operation.span = operation.attaches = followers.trace(operation)
             except Exception as error:
                 failsafe.caught(engine.health, plan.target, error)
 

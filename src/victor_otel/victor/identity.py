@@ -26,7 +26,9 @@ def agent_name(operation: Operation) -> str:
 def _role(operation: Operation) -> str:
     """The role of the sub-agent or the team's member that an operation is part of."""
     around = operation.around(SUB_AGENT)
-    role = getattr(getattr(getattr(around, "instance", None), "config", None), "role", None)
+    if around is None:
+        return AGENT
+    role = getattr(getattr(around.instance, "config", None), "role", None)
     return str(getattr(role, "value", None) or AGENT)
 
 

@@ -5,9 +5,7 @@ They count the same operations as `victor_*`, so each call is one count in eithe
 `1.41` (its two metrics are the last ones here), both, or `off`. What did not fail has no
 `error.type`; in PromQL that is `error_type=""`.
 
-`gen_ai.client.inference.time_per_output_chunk` is left out: to record each chunk of a stream would
-cost more than all the rest. So are `gen_ai.response.model` and `server.address`, which Victor does
-not tell.
+What is left out, and why, is in docs/genai.md.
 """
 
 from __future__ import annotations
