@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.victor.agents import Points, Recorded, agent, model, recording
 from tests.victor.test_chat import ANSWER, ASK, DELEGATE, LOOK, spawner, team
 from tests.victor.test_providers import own, refused_key, response
 from tests.victor.test_tools import own_tool
+from victor_otel.demo.script import Step, ToolCall
 from victor_otel.guide import MetricsCollector
 from victor_otel.model.metric import Metric
 from victor_otel.runtime import RUNTIME
@@ -184,8 +186,10 @@ async def test_a_call_of_no_model_has_none() -> None:
 # Tools and agents
 
 
-async def test_calls_belong_to_the_agent_that_made_them() -> None:
-    with model(m=[DELEGATE, LOOK, ANSWER, ANSWER]) as served, recording() as recorded:
+async def test_calls_belong_to_the_agent_that_made_them(tmp_path: Path) -> None:
+    # Of a folder of its own: Victor keeps what `ls` said of others.
+    look = Step(calls=(ToolCall("ls", {"path": str(tmp_path)}),))
+    with model(m=[DELEGATE, look, ANSWER, ANSWER]) as served, recording() as recorded:
         async with agent(served, "m") as created:
             created.get_orchestrator().tools.register(spawner(created))
             await created.run(ASK)
