@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,11 +93,11 @@ def told(recorded: Recorded, *names: str) -> Points:
     return {key: value for key, value in found.items() if key[0].startswith("gen_ai.")}
 
 
-def sums(recorded: Recorded, name: str) -> dict[str, float]:
-    """What a histogram adds up to, by agent."""
+def sums(recorded: Recorded, name: str, by: str = "gen_ai.agent.name") -> dict[str, float]:
+    """What a histogram adds up to, by an attribute."""
     data = recorded.reader.get_metrics_data()
     return {
-        str((point.attributes or {})["gen_ai.agent.name"]): point.sum
+        str((point.attributes or {})[by]): point.sum
         for resource in (data.resource_metrics if data else ())
         for scope in resource.scope_metrics
         for metric in scope.metrics
@@ -173,6 +174,18 @@ async def test_span_and_metrics_call_a_provider_by_the_same_name() -> None:
     assert (span.attributes or {})["gen_ai.provider.name"] == "gcp.gemini"
     duration = "gen_ai.client.inference.duration"
     assert told(recorded, duration) == {(duration, *called("gcp.gemini")): 1}
+
+
+async def test_a_call_lasts_as_long_as_its_span_also_where_its_stream_waits_for_a_reader() -> None:
+    recorded, traced = Recorded(), Traced()
+    with recording(recorded, traced):
+        async for _ in own().stream([], model="m"):
+            await asyncio.sleep(0.02)
+    (span,) = traced.ours
+    taken = ((span.end_time or 0) - (span.start_time or 0)) / 1e9
+    lasted = sums(recorded, "gen_ai.client.inference.duration", by="gen_ai.request.model")
+    assert lasted == {"m": pytest.approx(taken, abs=1e-8)}
+    assert sums(recorded, "victor.provider.latency", by="model")["m"] < taken - 0.04
 
 
 async def test_a_call_of_no_model_has_none() -> None:
