@@ -20,9 +20,10 @@ sys.path.insert(0, str(ROOT))
 from scripts.generated import between, write_or_check  # noqa: E402
 from tests.dashboards import PANELS  # noqa: E402
 from tests.rules import ALERTS, SEVERITIES, Alert  # noqa: E402
-from tests.scenarios import SCENARIOS  # noqa: E402
+from tests.scenarios import SCENARIOS, genai  # noqa: E402
 
 from victor_otel import guide, record  # noqa: E402
+from victor_otel.model import semconv  # noqa: E402
 from victor_otel.model.metric import OTHER, Kind, Metric  # noqa: E402
 from victor_otel.model.operation import OperationType  # noqa: E402
 from victor_otel.model.rows import Area, Begins, Tells  # noqa: E402
@@ -105,14 +106,14 @@ def coverage() -> str:
 
 
 def _row(area: Area, metric: Metric) -> str:
-    proofs = [scenario for scenario in SCENARIOS if metric in scenario.proves]
+    proofs = [scenario for scenario in SCENARIOS if metric in genai.proven(scenario)]
     if not proofs:
         raise SystemExit(f"no scenario proves {metric.prometheus_name}")
     name = metric.prometheus_name
     played = [v for v in TESTED if any(scenario.applies(v) for scenario in proofs)]
     cells = (
         f"[`{name}`](#{name})",
-        ", ".join(label.name for label in metric.labels),
+        ", ".join(label.prometheus_name for label in metric.labels),
         metric.meaning,
         f"[{area.name}](../{_module(area, metric)}): {_first(list(_sources(metric)))}",
         "<br>".join(f"[{s.name}](../tests/scenarios/{s.module}.py)" for s in proofs),
@@ -147,7 +148,7 @@ def _metric(metric: Metric) -> str:
         bound = values or f"at most {label.limit} values, then `{OTHER}`"
         if label.closed and OTHER not in label.values:
             bound += f", else `{OTHER}`"
-        lines.append(f"- Label `{label.name}`: {label.meaning} ({bound})")
+        lines.append(f"- Label `{label.prometheus_name}`: {label.meaning} ({bound})")
     if metric.buckets:
         lines.append(f"- Buckets: {', '.join(f'{bound:g}' for bound in metric.buckets)}")
     lines += [f"- Source: {source}" for source in _sources(metric)]
@@ -186,7 +187,8 @@ def _prose(area: Area) -> str:
 def _module(area: Area, metric: Metric) -> str:
     """The file in which a metric is declared, in one hop from the documentation."""
     places = (ROOT / "src" / "victor_otel" / "victor").rglob("*.py")
-    declared = f'    "{metric.name}",\n'
+    constants = [name for name, value in vars(semconv).items() if value == metric.name]
+    declared = f"    semconv.{constants[0]},\n" if constants else f'    "{metric.name}",\n'
     found = [p for p in places if declared in p.read_text(encoding="utf-8")]
     if len(found) != 1:
         raise SystemExit(f"{metric.name} of {area.name} is declared in {len(found)} files")

@@ -464,7 +464,9 @@ def test_what_is_asked_of_a_closed_label_is_one_of_its_values() -> None:
     for asked in ASKED:
         for selector in _selectors(asked.expr):
             metric = EXPORTED.get(selector.name or "")
-            closed = {label.name: label.values for label in metric.labels} if metric else {}
+            closed = (
+                {label.prometheus_name: label.values for label in metric.labels} if metric else {}
+            )
             for matcher in selector.matchers.matchers:
                 if closed.get(matcher.name):
                     assert set(matcher.value.split("|")) <= set(closed[matcher.name])

@@ -175,7 +175,7 @@ def test_the_pages_name_each_other() -> None:
 def test_series_that_are_named_exist(page: Path) -> None:
     known = {*EXPORTED, *RECORDED, *OTHERS}
     for metric in catalog.METRICS:
-        known |= {metric.prometheus_name, *(label.name for label in metric.labels)}
+        known |= {metric.prometheus_name, *(label.prometheus_name for label in metric.labels)}
     modules = {"victor_otel", *(package.name for package in ROOT.glob("src/*"))}
     named = re.findall(r"(?<![\w./-])(?:\w+:)?victor_\w+(?::\w+)?(?![\w/*]|\.\w)", prose(page))
     assert {name for name in named if name not in known | modules} == set()

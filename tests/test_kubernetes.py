@@ -183,7 +183,12 @@ def test_monitors_scrape_as_the_shipped_prometheus_does() -> None:
 
 
 def test_endpoint_is_the_only_label_that_we_share_with_the_operator() -> None:
-    ours = {label.name for area in catalog.AREAS for each in area.metrics for label in each.labels}
+    ours = {
+        label.prometheus_name
+        for area in catalog.AREAS
+        for each in area.metrics
+        for label in each.labels
+    }
     theirs = {"namespace", "service", "pod", "container", "endpoint", "node", "job", "instance"}
     assert ours & theirs == {"endpoint"}
 

@@ -14,6 +14,7 @@ import pytest
 from tests.rules import ALERTS, RULES, RUNBOOKS, Alert, parsed, queries, selected, sources
 from victor_otel.model.metric import Kind, Metric
 from victor_otel.victor import catalog
+from victor_otel.victor.areas import genai
 
 PROCESS = frozenset({"job", "instance"})
 """What says on every route which process a series comes from."""
@@ -121,6 +122,9 @@ UNREAD: Mapping[str, Sequence[str]] = {
     "counts failures by cause; alerts are on the ratios of the work that failed": (
         "victor_errors_total",
     ),
+    "the same calls by OpenTelemetry's names; rules read them by Victor's": tuple(
+        metric.prometheus_name for metric in genai.AREA.metrics
+    ),
 }
 """The metrics that no rule reads, by the reason."""
 
@@ -207,7 +211,7 @@ def of_name(name: str) -> frozenset[str]:
         return labels(promql.parse(RECORDED[name].expr)) or frozenset()
     if name in EXPORTED:
         le = {"le"} if name.endswith("_bucket") else set[str]()
-        return PROCESS | GATEWAY | le | {label.name for label in EXPORTED[name].labels}
+        return PROCESS | GATEWAY | le | {label.prometheus_name for label in EXPORTED[name].labels}
     if name in OF_ALERTS:
         return OF_ALERTS[name].union(*map(_of_alert, ALERTS))
     return OTHERS[name]
@@ -347,7 +351,9 @@ def _behind(selector: promql.VectorSelector) -> list[Metric]:
 @each_query
 def test_what_is_asked_of_a_closed_label_is_one_of_its_values(query: Query) -> None:
     for selector in _selectors(query.expr):
-        known = {label.name: label for metric in _behind(selector) for label in metric.labels}
+        known = {
+            label.prometheus_name: label for metric in _behind(selector) for label in metric.labels
+        }
         for matcher in selector.matchers.matchers:
             label = known.get(matcher.name)
             if label is None or not label.closed:

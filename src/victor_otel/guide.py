@@ -36,6 +36,7 @@ from victor_otel.runtime import RUNTIME
 from victor_otel.victor import ourselves
 from victor_otel.victor.areas import events
 from victor_otel.victor.context import describe
+from victor_otel.victor.identity import agent_name
 from victor_otel.victor.operations import TOOL_CALL, ToolCall
 from victor_otel.victor.outcomes import error_type, is_timeout
 
@@ -135,6 +136,7 @@ class MetricsCollector:
             around = CURRENT.get()
             call = Operation(TOOL_CALL, around, 1, None, perf_counter())
             call.context = describe(None, call.interface)
+            call.agent_name = agent_name(call)
             kind = "tool_execution" if error is None else error_type(error)
             call.facts = ToolCall(
                 tool,

@@ -17,7 +17,7 @@ from victor_otel.model.operation import Operation, OperationType
 from victor_otel.model.rows import Area
 from victor_otel.victor import catalog
 from victor_otel.victor.context import describe
-from victor_otel.victor.identity import belongs
+from victor_otel.victor.identity import agent_name, belongs
 from victor_otel.victor.outcomes import ending
 from victor_otel.victor.supported import victor_version
 
@@ -99,8 +99,9 @@ class Instrumentation:
                 for area, kind, row in catalog.OBSERVED
             ),
             (row.type for row in catalog.FEEDS),
-            catalog.IN_FLIGHT,
-            catalog.SPANS,
+            in_flight=catalog.IN_FLIGHT,
+            spanned=catalog.SPANS,
+            names=dict.fromkeys(catalog.NAMED, agent_name),
         )
 
     def retry(self) -> None:
@@ -160,16 +161,20 @@ class Instrumentation:
         from victor_otel.signals.recording import Recording
         from victor_otel.signals.spans import Spans, nobody_listens
 
-        def metrics(kind: OperationType[object]) -> Callable[[Operation], None]:
-            return Recording(kind, [row for row in catalog.FEEDS if row.type is kind], recorder)
-
         recorder = pipeline.recorder
+        left_out = catalog.left_out(pipeline.genai)
+        rows = [row for row in catalog.FEEDS if row.metric not in left_out]
+
+        def metrics(kind: OperationType[object]) -> Callable[[Operation], None]:
+            return Recording(kind, [row for row in rows if row.type is kind], recorder)
+
         provider = self._tracer_provider or pipeline.tracer_provider
         spans = Spans(provider, self.health, belongs)
         self.engine.connect(
             metrics,
             lambda kind: spans.of(catalog.SPANS[kind]),
             nobody_listens if recorder.is_unheard() and spans.is_unheard() else lambda: False,
+            left_out,
         )
         read: dict[Metric, Any] = {
             reading.metric: functools.partial(reading.read, *self._state_of(area))
@@ -181,7 +186,8 @@ class Instrumentation:
         for metric, reader in read.items():
             feeders = frozenset(path for path, fed in self._feeding.items() if metric in fed)
             recorder.observe(metric, functools.partial(self._read, reader, feeders))
-        recorder.declare([one for one in catalog.METRICS if one not in read], self._fed())
+        recorded = (one for one in catalog.METRICS if one not in read and one not in left_out)
+        recorder.declare([*recorded], self._fed())
 
     def _read(self, read: Any, feeders: frozenset[str]) -> Any:
         """Asks a reading, unless it rests on functions of which none is wrapped."""

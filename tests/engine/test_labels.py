@@ -37,8 +37,9 @@ def points(store: Store, metric: Metric) -> list[dict[str, Any]]:
 
 
 def check(metric: Metric, attributes: dict[str, Any]) -> None:
-    assert list(attributes) == [label.name for label in metric.labels]
-    for label in metric.labels:
+    shown = [label for label in metric.labels if not label.optional or label.name in attributes]
+    assert list(attributes) == [label.name for label in shown]
+    for label in shown:
         value = attributes[label.name]
         assert isinstance(value, str)
         assert 0 < len(value) <= MAX_LENGTH

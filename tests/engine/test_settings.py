@@ -27,6 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "histograms": "explicit_bucket_histogram",
     "instance": "",
     "exit_timeout": 1.0,
+    "genai": ("0.1",),
     "config_file": False,
     "problems": (),
 }

@@ -220,12 +220,16 @@ def _valid(name: str, labels: Mapping[str, str], value: float) -> None:
         assert value >= 0, name
         assert math.isfinite(value), name
     for label in metric.labels:
-        given = labels[label.name]
+        given = labels.get(label.prometheus_name, "")
+        if label.optional and not given:
+            continue
         assert given, (name, label.name)
         assert len(given) <= 120
         if label.closed:
             assert given in {*label.values, OTHER}, (name, given)
-    assert set(labels) - {"le"} == {label.name for label in metric.labels}
+    optional = {label.prometheus_name for label in metric.labels if label.optional}
+    every = {label.prometheus_name for label in metric.labels}
+    assert every - optional <= set(labels) - {"le"} <= every
 
 
 @contextlib.contextmanager

@@ -118,6 +118,15 @@ async def capped_labels(count: Count) -> None:
         if name not in known:
             for metric in ("requests_total", "latency_seconds", "success_rate"):
                 count.add("victor_otel_labels_capped_total", metric=f"victor_provider_{metric}")
+            for metric in (
+                "inference_duration_seconds",
+                "inference_usage_input_tokens_total",
+                "inference_usage_output_tokens_total",
+                "inference_operation_input_tokens",
+                "inference_operation_output_tokens",
+                "operation_duration_seconds",
+            ):
+                count.add("victor_otel_labels_capped_total", metric=f"gen_ai_client_{metric}")
 
 
 async def undeclared_labels(count: Count) -> None:

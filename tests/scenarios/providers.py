@@ -9,10 +9,10 @@ from typing import Any
 
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import model
-from tests.victor.test_providers import ask, openai, own, refused_key, resilient
+from tests.victor.test_providers import ask, openai, own, refused_key, resilient, response
 from victor_otel.demo.script import Step, ToolCall, Usage
 from victor_otel.victor import shared
-from victor_otel.victor.areas import providers
+from victor_otel.victor.areas import genai, providers
 
 
 def _ended(
@@ -61,6 +61,31 @@ async def answers(count: Count) -> None:
     count.add(f"{first}_sum", delay, within=0.2, provider="openai", model="large")
     count.add(f"{first}_bucket", 0, provider="openai", model="large", le="0.25")
     count.add(f"{first}_bucket", provider="openai", model="large", le="2.5")
+    # Its second stream has a chunk as well, but no content.
+    chunk = "gen_ai_client_inference_time_to_first_chunk_seconds_count"
+    who = {"gen_ai_provider_name": "openai", "gen_ai_request_model": "large"}
+    count.add(chunk, len(steps), gen_ai_operation_name="chat", **who)
+
+
+async def thoughts(count: Count) -> None:
+    """Answers with tokens that were reasoned, and with prompts that were written to a cache."""
+    usage = {
+        "prompt_tokens": 90,
+        "completion_tokens": 40,
+        "cache_creation_input_tokens": 60,
+        "reasoning_tokens": 25,
+    }
+
+    async def chat(self: Any, messages: Any, *, model: str, **_: Any) -> Any:
+        return response(usage=usage)
+
+    provider = own(chat=chat)
+    for _ in range(2):
+        await provider.chat([], model="deep")
+        _ended(count, "success", who=("own", "deep"))
+        for kind, tokens in (("input", 90), ("output", 40), ("cache_write", 60), ("reasoning", 25)):
+            labels = {"provider": "own", "model": "deep", "type": kind}
+            count.add("victor_provider_tokens_total", tokens, **labels)
 
 
 async def troubles(count: Count) -> None:
@@ -132,8 +157,9 @@ _CALLS = (
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         run=answers,
-        proves=(*_CALLS, providers.TIME_TO_FIRST_TOKEN, providers.TOKENS),
+        proves=(*_CALLS, providers.TIME_TO_FIRST_TOKEN, providers.TOKENS, genai.FIRST_CHUNK),
     ),
+    Scenario(run=thoughts, proves=(*_CALLS, providers.TOKENS)),
     Scenario(
         run=troubles,
         proves=(

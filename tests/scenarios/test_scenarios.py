@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from prometheus_client import CollectorRegistry
 
 from tests.processes import ROOT
-from tests.scenarios import SCENARIOS
+from tests.scenarios import SCENARIOS, genai
 from tests.scenarios.scenario import (
     Scenario,
     Series,
@@ -49,8 +49,11 @@ def traced() -> Traced:
 
 
 @pytest.fixture
-def registry(request: pytest.FixtureRequest, traced: Traced) -> Iterator[CollectorRegistry]:
+def registry(
+    request: pytest.FixtureRequest, traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[CollectorRegistry]:
     RUNTIME.deactivate()
+    monkeypatch.setenv("VICTOR_OTEL_GENAI", "0.1,1.41")
     RUNTIME.health.restart()
     made = CollectorRegistry()
     reader = PrometheusMetricReader(registry=made, scope_info_enabled=False)
@@ -128,9 +131,14 @@ async def test_what_is_exported_is_what_the_scenario_counted(
     }
     shown = {name for name, _ in observed}
     assert [m.name for m in scenario.proves if not shown.intersection(names(m))] == []
+    metrics = exported(registry)
+    for twin in genai.TWINS:
+        if twin.is_proven(scenario):
+            assert (twin.theirs, twin.seen(metrics)) == (twin.theirs, twin.expected(count.sums))
     if scenario.module != "ourselves":
         assert traced.problems() == []
-        assert spans(traced) == counted(exported(registry))
+        assert spans(traced) == counted(metrics)
+        assert conventional_spans(traced) == conventional(metrics)
 
 
 _COUNTED = {
@@ -170,8 +178,48 @@ def spans(traced: Traced) -> Counter[tuple[str, ...]]:
     return found
 
 
+_DURATIONS = {
+    "gen_ai_client_inference_duration_seconds_count": "chat",
+    "gen_ai_execute_tool_duration_seconds_count": "execute_tool",
+    "gen_ai_invoke_agent_duration_seconds_count": "",
+}
+"""The conventions' metrics of what has a span, with the operation where that is no label."""
+_KNOWN_BY_BOTH = (
+    "gen_ai.provider.name",
+    "gen_ai.request.model",
+    "gen_ai.tool.name",
+    "gen_ai.agent.name",
+    "error.type",
+)
+
+
+def conventional(metrics: Series) -> Counter[tuple[str, ...]]:
+    """What the conventions' durations count, by all that a span tells as well."""
+    found: Counter[tuple[str, ...]] = Counter()
+    for (name, pairs), value in metrics.items():
+        if name in _DURATIONS:
+            labels = dict(pairs)
+            read = [labels.get(each.replace(".", "_"), "") for each in _KNOWN_BY_BOTH]
+            found[(_DURATIONS[name] or labels["gen_ai_operation_name"], *read)] += int(value)
+    return +found
+
+
+def conventional_spans(traced: Traced) -> Counter[tuple[str, ...]]:
+    """The spans of the same, under the same."""
+    found: Counter[tuple[str, ...]] = Counter()
+    for span in traced.ours:
+        known = {name: str(value) for name, value in (span.attributes or {}).items()}
+        operation = known["gen_ai.operation.name"]
+        if operation == "chat":
+            del known["gen_ai.agent.name"]  # no label of a call to a model
+        not_run = "victor.tool.rejection" in known or "victor.tool.cached" in known
+        if operation in _COUNTED and not not_run:
+            found[(operation, *(known.get(each, "") for each in _KNOWN_BY_BOTH))] += 1
+    return found
+
+
 def test_every_metric_has_a_scenario() -> None:
-    proven = {metric for scenario in SCENARIOS for metric in scenario.proves}
+    proven = {metric for scenario in SCENARIOS for metric in genai.proven(scenario)}
     assert [metric.name for metric in catalog.METRICS if metric not in proven] == []
 
 

@@ -119,6 +119,7 @@ def main(*arguments: str) -> None:
         exemplar_filter=AlwaysOffExemplarFilter(),
     )
     chosen = [one for one in SCENARIOS if one.applies() and not one.alone]
+    os.environ["VICTOR_OTEL_GENAI"] = "0.1,1.41"
     with sandbox(), contextlib.redirect_stdout(sys.stderr):
         victor_otel.start(provider)
         problems = asyncio.run(play_all(chosen, registry))

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.stack
 Series = Mapping[tuple[str, Labels], float]
 
 _IDENTITY = {"job", "instance", "__name__"}
-_OURS = '{__name__=~"victor_.+"}'
+_OURS = '{__name__=~"(victor|gen_ai)_.+"}'
 _SESSION = [m for s in SCENARIOS if s.run is whole_demo for m in s.proves]
 
 
@@ -104,8 +104,12 @@ def test_one_session_is_the_same_on_three_routes_and_as_counted(agents: int) -> 
             def arrived() -> tuple[Series, Series, Series]:
                 """All routes, once their totals agree: another moment may miss a scrape."""
                 seen = (
-                    normalized(series(scraping.url, '{job="victor",__name__=~"victor_.+"}')),
-                    normalized(series(scraping.url, '{job="three",__name__=~"victor_.+"}')),
+                    normalized(
+                        series(scraping.url, '{job="victor",__name__=~"(victor|gen_ai)_.+"}')
+                    ),
+                    normalized(
+                        series(scraping.url, '{job="three",__name__=~"(victor|gen_ai)_.+"}')
+                    ),
                     normalized(series(receiving.url, _OURS)),
                 )
                 direct, pushed, received = map(cumulative, seen)

@@ -250,7 +250,7 @@ def names_read() -> set[str]:
     ours = Path(catalog.__file__).parent
     found = set[str]()
     modules = (*ours.glob("areas/*.py"), *ours.glob("verticals/*.py"))
-    for path in (*modules, ours / "context.py", ours / "shared.py"):
+    for path in (*modules, ours / "context.py", ours / "identity.py", ours / "shared.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(

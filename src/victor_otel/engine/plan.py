@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextvars import Token
 from time import perf_counter
 from typing import Any
@@ -48,6 +48,8 @@ class Followers:
         """Feeds the metrics of the type."""
         self.trace: Trace | None = None
         """Begins the span of an operation, where spans are wanted."""
+        self.name: Callable[[Operation], str] | None = None
+        """Says whose work an operation is, where a metric shows it; it has a span as well."""
         self.in_flight: Metric | None = None
         """Counts the operations that have begun and not ended, by interface."""
         self.tells: list[Tells] = []
@@ -91,6 +93,8 @@ class Engine:
         self._followers: dict[OperationType[object], Followers] = {}
         self._fed: tuple[OperationType[object], ...] = ()
         self._spanned: tuple[OperationType[object], ...] = ()
+        self._tells: tuple[Tells, ...] = ()
+        self._names: Mapping[OperationType[object], Callable[[Operation], str]] = {}
         self.renew()
 
     def renew(self) -> None:
@@ -111,21 +115,21 @@ class Engine:
         tells: Iterable[Tells],
         observers: Iterable[tuple[OperationType[object], str, BoundObserver]],
         fed: Iterable[OperationType[object]],
+        *,
         in_flight: Mapping[OperationType[object], Metric],
-        spanned: Iterable[OperationType[object]] = (),
+        spanned: Iterable[OperationType[object]],
+        names: Mapping[OperationType[object], Callable[[Operation], str]],
     ) -> None:
         """Has operations tell those around them, observers see them, and types feed metrics.
 
-        Those of `spanned` types have spans.
+        Those of `spanned` types have spans; `names` says of some of these whose work they are.
 
         Ends what was before. `in_flight` counts those under way.
         """
         for followers in self._followers.values():
-            followers.tells.clear()
             followers.observers.clear()
-        for row in tells:
-            if isinstance(row.source, OperationType):
-                self.followers(row.source).tells.append(row)
+        self._tells = tuple(tells)
+        self._names = names
         for kind, where, observe in observers:
             self.followers(kind).observers.append((where, observe))
         for kind, metric in in_flight.items():
@@ -139,14 +143,25 @@ class Engine:
         metrics: Callable[[OperationType[object]], Callable[[Operation], None]] | None,
         spans: Callable[[OperationType[object]], Trace] | None,
         is_unheard: Callable[[], bool],
+        needless: Container[object] = (),
     ) -> None:
         """Has `metrics(type)` feed the metrics of each type, and `spans(type)` make its spans.
 
         Without them the next operation opens the pipeline.
 
-        What leaves no state is idle as long as `is_unheard` says so.
+        What leaves no state is idle as long as `is_unheard` says so. Rows in `needless` tell
+        nothing, and no operation of a type there is named.
         """
         self._is_unheard = is_unheard
+        told: dict[OperationType[object], list[Tells]] = {}
+        for row in self._tells:
+            if isinstance(row.source, OperationType) and row not in needless:
+                told.setdefault(row.source, []).append(row)
+        for kind in {*self._followers, *told}:
+            # Never emptied in between: other threads may be publishing.
+            self.followers(kind).tells = told.get(kind, [])
+        for kind, name in self._names.items():
+            self.followers(kind).name = None if kind in needless else name
         for kind in self._fed:
             record = self._record_first if metrics is None else metrics(kind)
             self.followers(kind).record = record
@@ -238,7 +253,7 @@ class _Beginning:
         return operation
 
     def _describe(self, operation: Operation) -> None:
-        """Whose it is and how it was reached, and its span; what cannot be told costs no count."""
+        """Whose it is, how it was reached, and its span; what cannot be told costs no count."""
         plan, engine = self.plan, self.plan.engine
         try:
             if plan.owner is None:
@@ -250,9 +265,12 @@ class _Beginning:
         except Exception as error:
             operation.context = Context()
             failsafe.caught(engine.health, plan.target, error)
-        if self.followers.trace is not None:
+        followers = self.followers
+        if followers.trace is not None:
             try:
-                operation.span = operation.attaches = self.followers.trace(operation)
+                if followers.name is not None:
+                    operation.agent_name = followers.name(operation)
+                operation.span = operation.attaches = followers.trace(operation)
             except Exception as error:
                 failsafe.caught(engine.health, plan.target, error)
 

@@ -40,7 +40,7 @@ class Label:
 
     `values` closes the set; without it the first `limit` distinct values are kept. What
     is outside becomes `other`. Outside of a closed set it is counted as undeclared, unless
-    `others` says that anything may come.
+    `others` says that anything may come. Where an `optional` one is empty there is no such label.
     """
 
     name: str
@@ -48,6 +48,17 @@ class Label:
     values: tuple[str, ...] = ()
     limit: int = 100
     others: bool = False
+    fact: str = ""
+    """What it reads of an operation; without it what has the label's own name."""
+    optional: bool = False
+
+    @property
+    def reads(self) -> str:
+        return self.fact or self.name
+
+    @property
+    def prometheus_name(self) -> str:
+        return self.name.replace(".", "_")
 
     @property
     def closed(self) -> bool:
@@ -65,7 +76,7 @@ class Metric:
     seen, so that the first increment of each is visible to `increase()`.
 
     With `of`, each operation of that type feeds the metric: it adds the fact that `value`
-    names, or 1, if the fact that `when` names is true. A label reads the fact of its own name.
+    names, or 1, if the fact that `when` names is true. So does a label with the fact that it reads.
     A metric that several types feed has `Feeds` rows instead. An `UpDown` has those that are
     under way, by their interface.
     """

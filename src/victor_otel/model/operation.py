@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
+from victor_otel.model import semconv
 from victor_otel.model.declared import declared
 
 Facts_co = TypeVar("Facts_co", covariant=True)
@@ -24,18 +25,34 @@ class OperationType(Generic[Facts_co]):
     its level is lower, or when level and instance are equal; otherwise it begins an operation
     of its own. With `outermost`, whatever is nested belongs to the same operation.
 
-    A fact `error_type` that is not empty counts a failure of `component`.
+    A fact `error_type` that is not empty counts a failure of `component`. `status` is the fact that
+    tells how it ended; where there is none, the operation's ending tells.
     """
 
     name: str
     facts: type[Facts_co] | None = None
     component: str = ""
     outermost: bool = False
+    status: str = "status"
 
     def has_fact(self, name: str) -> bool:
         """Whether an operation of this type has a fact, or a property of its facts, of a name."""
         fields: tuple[str, ...] = getattr(self.facts, "_fields", ())
         return name in fields or isinstance(getattr(self.facts, name, None), property)
+
+    def path(self, name: str) -> str:
+        """Where an operation of this type has `name`: a fact, else of its context, else its own.
+
+        Raises:
+            ValueError: when it has it nowhere.
+        """
+        if self.has_fact(name):
+            return f"facts.{name}"
+        if name in Context._fields:
+            return f"context.{name}"
+        if name in OWN:
+            return name
+        raise ValueError(f"{self.name} has no fact {name!r}")
 
 
 class Unset(enum.Enum):
@@ -54,6 +71,12 @@ class Context(NamedTuple):
     vertical: str = "none"
     mode: str = "none"
     user: str | None = None
+
+
+OWN = frozenset({"agent_name", "elapsed", "failed_with"})
+"""What metrics may read of an operation beside its facts and its context."""
+
+_FAILED = frozenset({"failure", "timeout"})
 
 
 class StreamFacts(Protocol):
@@ -198,6 +221,8 @@ class Operation(Frame):
     stream: Stream | None = None
     status = ""
     """success, failure, timeout, cancelled or paused, as far as the ending alone tells."""
+    agent_name = ""
+    """The agent, team or workflow whose work it is; empty until a span or a metric asks."""
     failures = 0
     """Errors already counted inside the operation, where they arose."""
     beginning: Any = None
@@ -242,6 +267,23 @@ class Operation(Frame):
     def elapsed(self) -> float:
         """Seconds from its start to its end."""
         return self.end - self.started
+
+    @property
+    def outcome(self) -> str:
+        """How it ended: by its facts, else by its ending alone."""
+        facts = self.facts
+        told = "" if self.type is None else getattr(facts, self.type.status, "")
+        status = told or self.status
+        return "failure" if status not in _FAILED and getattr(facts, "failed", False) else status
+
+    @property
+    def failed_with(self) -> str:
+        """The conventions' `error.type`: empty unless it failed."""
+        if self.outcome not in _FAILED:
+            return ""
+        # Where the cause has been counted already, facts do not tell it.
+        other = semconv.OTHER_ERROR if self.error is None else type(self.error).__name__
+        return getattr(self.facts, "error_type", "") or other
 
     def argument(self, name: str, default: Any = None) -> Any:
         """The argument `name`, which the row's target declares."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from victor_otel.model.declared import declared
 from victor_otel.model.metric import Metric, Reading, UpDown
-from victor_otel.model.operation import Context, Operation, OperationType
+from victor_otel.model.operation import Operation, OperationType
 from victor_otel.model.span import Span
 
 Observer = Callable[..., None]
@@ -144,17 +144,22 @@ class Feeds:
     def __post_init__(self) -> None:
         metric = self.metric.name
         names = [label.name for label in self.metric.labels]
-        read = [name for name in names if name not in self.labels]
-        for name in (*filter(None, (self.when, self.value)), *read):
-            known = self.type.has_fact(name) or (name in read and name in Context._fields)
-            if not known:
-                raise ValueError(f"{metric}: {self.type.name} has no fact {name!r}")
+        for name in (*filter(None, (self.when, self.value)), *self.reads):
+            try:
+                self.type.path(name)
+            except ValueError as error:
+                raise ValueError(f"{metric}: {error}") from None
         for label in self.metric.labels:
             given = self.labels.get(label.name)
             if given is not None and label.closed and given not in label.values:
                 raise ValueError(f"{metric}: {label.name} is never {given!r}")
         if unknown := self.labels.keys() - set(names):
             raise ValueError(f"{metric} has no label {', '.join(sorted(unknown))}")
+
+    @property
+    def reads(self) -> Iterator[str]:
+        """What the labels read of an operation."""
+        return (label.reads for label in self.metric.labels if label.name not in self.labels)
 
 
 @declared

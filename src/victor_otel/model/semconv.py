@@ -1,7 +1,8 @@
-"""Names of OpenTelemetry's GenAI semantic conventions, v0.1.0.
+"""Names and buckets of OpenTelemetry's GenAI semantic conventions, v0.1.0.
 
 https://github.com/open-telemetry/semantic-conventions-genai/tree/v0.1.0. They are in development
-and no package has them; a name that changes there changes here, and nowhere else.
+and no package has them; a name that changes there changes here, and nowhere else. Two metrics of
+v1.41, which most backends know today, are at the end.
 """
 
 from __future__ import annotations
@@ -27,6 +28,31 @@ TOOL_TYPE = "gen_ai.tool.type"
 TOOL_CALL_ID = "gen_ai.tool.call.id"
 MCP_METHOD = "mcp.method.name"
 RPC_STATUS_CODE = "rpc.response.status_code"
+MODALITY = "gen_ai.token.modality"
 ERROR_TYPE = "error.type"
 OTHER_ERROR = "_OTHER"
 """An error of which no more is known."""
+
+INFERENCE_DURATION = "gen_ai.client.inference.duration"
+INFERENCE_FIRST_CHUNK = "gen_ai.client.inference.time_to_first_chunk"
+INFERENCE_INPUT = "gen_ai.client.inference.operation.input_tokens"
+INFERENCE_OUTPUT = "gen_ai.client.inference.operation.output_tokens"
+USED_INPUT = "gen_ai.client.inference.usage.input_tokens"
+USED_OUTPUT = "gen_ai.client.inference.usage.output_tokens"
+USED_CACHE_READ = "gen_ai.client.inference.usage.cache_read.input_tokens"
+USED_CACHE_WRITE = "gen_ai.client.inference.usage.cache_write.input_tokens"
+USED_REASONING = "gen_ai.client.inference.usage.reasoning.output_tokens"
+TOOL_DURATION = "gen_ai.execute_tool.duration"
+AGENT_DURATION = "gen_ai.invoke_agent.duration"
+AGENT_INFERENCE_CALLS = "gen_ai.invoke_agent.inference_calls"
+AGENT_TOOL_CALLS = "gen_ai.invoke_agent.tool_calls"
+
+SECONDS = tuple(0.01 * 2**power for power in range(14))
+"""Buckets of a call to a model or a tool."""
+AGENT_SECONDS = tuple(0.1 * 2**power for power in range(13))
+TOKENS = tuple(float(4**power) for power in range(14))
+CALLS = tuple(float(2**power) for power in range(8))
+
+OLD_DURATION = "gen_ai.client.operation.duration"
+OLD_TOKENS = "gen_ai.client.token.usage"
+OLD_TYPE = "gen_ai.token.type"

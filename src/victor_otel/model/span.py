@@ -37,8 +37,6 @@ class Span:
     """The attributes whose values the name has."""
     kind: SpanKind = SpanKind.INTERNAL
     expect: Callable[[Operation], Attributes] | None = None
-    status: str = "status"
-    """The fact that tells how it ended; where there is none, the operation's ending tells."""
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:

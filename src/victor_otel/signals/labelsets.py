@@ -140,6 +140,8 @@ class LabelSets(Generic[Kept]):
         for label in self._metric.labels:
             if label.name not in labels:
                 value, why = OTHER, Replaced.UNDECLARED
+            elif label.optional and _is_empty(labels[label.name]):
+                value, why = "", Replaced.NOT
             else:
                 value, why = self._bounds.apply(label, labels[label.name])
             if why is Replaced.UNDECLARED:
@@ -151,7 +153,7 @@ class LabelSets(Generic[Kept]):
         if len(self._kept) >= MAX_LABEL_SETS and tuple(values) not in self._kept:
             capped = True
             values = [
-                value if label.closed else OTHER
+                value if label.closed or not value else OTHER
                 for label, value in zip(self._metric.labels, values, strict=True)
             ]
         if keep is Keep.YES and dict(zip(self._names, values, strict=True)) != labels:
@@ -161,7 +163,8 @@ class LabelSets(Generic[Kept]):
     def _made(self, values: tuple[str, ...]) -> Kept:
         kept = self._kept.get(values)
         if kept is None:
-            made = self._new(dict(zip(self._names, values, strict=True)))
+            pairs = zip(self._names, values, strict=True)
+            made = self._new({name: value for name, value in pairs if value})
             kept = self._kept.setdefault(values, made)
         return kept
 
@@ -194,6 +197,10 @@ class LabelSets(Generic[Kept]):
 def as_name(text: str) -> str:
     """The text, or `other` for what is no name: too long, or nothing that can be exported."""
     return text if len(text) <= MAX_LENGTH and _encodable(text) else OTHER
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (type(value) is str and not value)
 
 
 def _encodable(text: str) -> bool:

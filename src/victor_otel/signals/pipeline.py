@@ -24,6 +24,7 @@ from victor_otel.engine.health import Health
 from victor_otel.signals.cautions import cautions, is_provided, misspelt
 from victor_otel.signals.recorder import Recorder, is_placeholder
 from victor_otel.signals.settings import (
+    GENAI,
     INSTANCE,
     PROMETHEUS_HOST,
     PROMETHEUS_PORT,
@@ -64,6 +65,8 @@ class Pipeline:
     outlets: list[Outlet] = field(default_factory=list["Outlet"])
     """By which something is pushed."""
     server: Endpoint | None = None
+    genai: tuple[str, ...] = ()
+    """The versions of the GenAI conventions that metrics follow."""
 
     @property
     def private(self) -> bool:
@@ -99,15 +102,18 @@ def connect(
 
     A process with `one_shot` gives one answer and is over.
     """
-    if provider is None:
-        provider = metrics.get_meter_provider()
-        settings = Settings.from_environment()
-        for problem in settings.problems:
+    settings = Settings.from_environment()
+    for problem in settings.problems:
+        if provider is None or problem.name == GENAI.name:  # others do not matter to it
             logger.error("victor-otel: %s.", problem)
-        if not settings.config_file:
-            lived = lifetime(settings, one_shot=one_shot)
-            return _of_environment(settings, health, provider, lived)
-    return _of(provider, health)
+    if provider is not None:
+        connected = _of(provider, health)
+    elif settings.config_file:
+        connected = _of(metrics.get_meter_provider(), health)
+    else:
+        connected = _of_environment(settings, health, lifetime(settings, one_shot=one_shot))
+    connected.genai = settings.genai
+    return connected
 
 
 def _of(provider: metrics.MeterProvider, health: Health) -> Pipeline:
@@ -116,10 +122,9 @@ def _of(provider: metrics.MeterProvider, health: Health) -> Pipeline:
     return Pipeline(owner=owner, recorder=_recorder_of(provider, health))
 
 
-def _of_environment(
-    settings: Settings, health: Health, provider: metrics.MeterProvider, lifetime: str
-) -> Pipeline:
+def _of_environment(settings: Settings, health: Health, lifetime: str) -> Pipeline:
     """What the application has not set up for itself, as the environment asks for it."""
+    provider = metrics.get_meter_provider()
     if is_placeholder(provider):
         _warn(settings, lifetime)
     if is_placeholder(provider) and settings.exporters:

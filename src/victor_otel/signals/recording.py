@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -26,10 +26,11 @@ _TRUTHS = frozenset({Kind.RATIO, Kind.LATEST})
 class _Measured:
     """A fact that is a number, and where it is added once the label set is bound."""
 
-    __slots__ = ("add", "row")
+    __slots__ = ("add", "read", "row")
 
-    def __init__(self, row: Feeds) -> None:
+    def __init__(self, row: Feeds, read: Callable[[Operation], Any]) -> None:
         self.row = row
+        self.read = read
         self.add: Add | None = None
 
 
@@ -55,26 +56,17 @@ class Recording:
     ) -> None:
         self._rows = rows
         self._recorder = recorder
-        read = dict.fromkeys(
-            label.name
-            for row in rows
-            for label in row.metric.labels
-            if label.name not in row.labels
-        )
-        facts = {name: None for name in read if kind.has_fact(name)}
-        context = [name for name in read if name not in facts]
-        facts |= {row.when: None for row in rows if row.when}
-        facts |= {row.value: None for row in rows if row.value and row.metric.kind in _TRUTHS}
-        self._facts = _getter([*facts])
-        self._context = _getter(context)
+        decide = [name for row in rows for name in (*row.reads, *_deciding(row))]
+        named = dict.fromkeys((*decide, *(row.value for row in rows if row.value)))
+        self._read = {name: attrgetter(kind.path(name)) for name in named}
+        self._key = _getter([kind.path(name) for name in dict.fromkeys(decide)])
         self._known: dict[tuple[object, ...], _Bound] = {}
 
     def __call__(self, operation: Operation) -> None:
         """Records what the facts of a finished operation say."""
         if not self._recorder.listens():
             return
-        facts = operation.facts
-        key = self._facts(facts) + self._context(operation.context)
+        key = self._key(operation)
         try:
             bound = self._known.get(key)
         except Exception:  # a value that is not hashable, or not comparable, is no name
@@ -84,7 +76,7 @@ class Recording:
         for add, value in bound.fixed:
             add(value)
         for each in bound.measured:
-            value = getattr(facts, each.row.value)
+            value = each.read(operation)
             # What is plainly a number needs no look at what it may be else.
             if type(value) not in _PLAIN or not 0 <= value <= LARGEST:
                 value = None if value is None else self._recorder.checked(each.row.metric, value)
@@ -97,13 +89,13 @@ class Recording:
         measured: list[_Measured] = []
         keep = Keep.YES
         for row in self._rows:
-            if row.when and not getattr(operation.facts, row.when):
+            if row.when and not self._read[row.when](operation):
                 continue
             if row.value and row.metric.kind not in _TRUTHS:
-                measured.append(_Measured(row))
+                measured.append(_Measured(row, self._read[row.value]))
                 continue
             # A count stays a whole number; what is true or false becomes 1.0 or 0.0.
-            known = getattr(operation.facts, row.value) if row.value else None
+            known = self._read[row.value](operation) if row.value else None
             if known is not None or not row.value:
                 add, each = self._label_set(row, operation)
                 fixed.append((add, 1 if known is None else float(known)))
@@ -124,17 +116,23 @@ class Recording:
         labels = {
             label.name: row.labels[label.name]
             if label.name in row.labels
-            else getattr(operation.facts, label.name)
-            if row.type.has_fact(label.name)
-            else getattr(operation.context, label.name)
+            else self._read[label.reads](operation)
             for label in row.metric.labels
         }
         return self._recorder.instrument(row.metric).bind(labels)
 
 
-def _getter(names: Sequence[str]) -> Callable[[Any], tuple[object, ...]]:
-    """What reads the attributes of these names, as a tuple."""
-    if not names:
+def _deciding(row: Feeds) -> Iterator[str]:
+    """What, beside its labels, decides of what a row records."""
+    if row.when:
+        yield row.when
+    if row.value and row.metric.kind in _TRUTHS:
+        yield row.value
+
+
+def _getter(paths: Sequence[str]) -> Callable[[Operation], tuple[object, ...]]:
+    """What reads these of an operation, as a tuple."""
+    if not paths:
         return lambda _: ()
-    read = attrgetter(*names)
-    return (lambda one: (read(one),)) if len(names) == 1 else read
+    read = attrgetter(*paths)
+    return (lambda one: (read(one),)) if len(paths) == 1 else read

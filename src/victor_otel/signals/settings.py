@@ -47,6 +47,12 @@ EXIT_TIMEOUT = Variable(
     default="1",
     meaning="seconds that the last export may delay the exit",
 )
+GENAI = Variable(
+    name="VICTOR_OTEL_GENAI",
+    default="0.1",
+    meaning="version of OpenTelemetry's GenAI conventions whose metrics are recorded beside "
+    "`victor_*`: `0.1`, `1.41`, `0.1,1.41` or `off`",
+)
 STRICT = Variable(
     name="VICTOR_OTEL_STRICT",
     default="false",
@@ -189,6 +195,8 @@ class Settings:
     instance: str
     """What the environment calls this process, and every other that has it."""
     exit_timeout: float
+    genai: tuple[str, ...]
+    """The versions of the GenAI conventions."""
     config_file: bool
     disabled: bool
     """Whether OpenTelemetry is switched off, which leaves no exporters."""
@@ -233,6 +241,7 @@ class Settings:
             histograms=env.read(OTEL_HISTOGRAMS, histograms, used=pushed),
             instance=_attributes(env.get(OTEL_RESOURCE_ATTRIBUTES)).get(INSTANCE, ""),
             exit_timeout=env.read(EXIT_TIMEOUT, _seconds),
+            genai=env.read(GENAI, _versions),
             config_file=bool(env.get(OTEL_CONFIG_FILE)),
             disabled=disabled,
             problems=tuple(env.problems),
@@ -363,6 +372,15 @@ def _one_of(*words: str) -> Callable[[str], str]:
         return value.lower()
 
     return understand
+
+
+def _versions(value: str) -> tuple[str, ...]:
+    named = {name.strip() for name in value.lower().split(",")}
+    if named == {"off"}:
+        return ()
+    if not named <= {"0.1", "1.41"}:
+        raise ValueError("0.1, 1.41, both with a comma, or off")
+    return tuple(sorted(named))
 
 
 def _seconds(value: str) -> float:

@@ -21,7 +21,6 @@ from victor_otel.version import __version__
 
 _SCOPE = "victor_otel"
 _KINDS = {kind: trace.SpanKind[kind.name] for kind in SpanKind}
-_FAILED = frozenset({"failure", "timeout"})
 
 STATUS = "victor.operation.status"
 """How an operation ended; `success`, `failure`, `timeout`, `cancelled`, `paused` among others."""
@@ -125,20 +124,15 @@ class _Live:
 
     def _describe(self, operation: Operation) -> None:
         facts: Any = operation.facts
-        status = getattr(facts, self._row.status, "") or operation.status
-        if getattr(facts, "failed", False) and status not in _FAILED:
-            status = "failure"
-        read: dict[str, Any] = {
-            name: getattr(facts, fact, None) for fact, name in self._row.facts.items()
-        }
-        read[STATUS] = status
+        failed_with = operation.failed_with
+        read: dict[str, Any] = {STATUS: operation.outcome, semconv.ERROR_TYPE: failed_with}
+        for fact, name in self._row.facts.items():
+            read[name] = getattr(facts, fact, None)
         if self._below is not None:
             for each, name in _FROM_BELOW.items():
                 read[name] = getattr(self._below, each, None)
         self._span.set_attributes(_known(read))
-        if status in _FAILED:
-            kind = getattr(facts, "error_type", "") or _class_of(operation.error)
-            self._span.set_attribute(semconv.ERROR_TYPE, kind)
+        if failed_with:
             self._span.set_status(trace.StatusCode.ERROR)
 
 
@@ -160,11 +154,6 @@ def _below() -> Any:
     """
     genai = sys.modules.get(_GENAI)
     return None if genai is None else genai.InferenceData()
-
-
-def _class_of(error: BaseException | None) -> str:
-    """Where the cause has been counted already, facts do not tell it."""
-    return semconv.OTHER_ERROR if error is None else type(error).__name__
 
 
 def _known(attributes: Attributes) -> dict[str, AttributeValue]:

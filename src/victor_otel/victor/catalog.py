@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from victor_otel.model.metric import Metric, UpDown
 from victor_otel.model.operation import OperationType
@@ -15,6 +15,7 @@ from victor_otel.victor.areas import (
     components,
     events,
     features,
+    genai,
     interfaces,
     mcp,
     memory,
@@ -54,6 +55,7 @@ AREAS: tuple[Area, ...] = (
     sessions.AREA,
     process.AREA,
     shared.AREA,
+    genai.AREA,
     ourselves.AREA,
 )
 METRICS: tuple[Metric, ...] = tuple(metric for area in AREAS for metric in area.metrics)
@@ -117,6 +119,28 @@ def _errors() -> Iterator[Feeds]:
 
 FEEDS: tuple[Feeds, ...] = (*(row for area in AREAS for row in area.feeds), *_errors())
 """Which operations feed which metrics; what else does, `OBSERVED` says."""
+
+
+NAMED = tuple(dict.fromkeys(row.type for row in FEEDS if "agent_name" in row.reads))
+"""The types whose operations say in a metric whose work they are."""
+
+
+def left_out(versions: Collection[str]) -> frozenset[object]:
+    """What is not wanted where metrics follow these versions of the GenAI conventions.
+
+    The metrics, the rows that tell for them alone, and the types that nobody needs the name of.
+    """
+    others = [metrics for version, metrics in genai.VERSIONS.items() if version not in versions]
+    metrics = {metric for each in others for metric in each}
+    tells = [row for row in genai.AREA.rows if isinstance(row, Tells)]
+    named = {row.type for row in FEEDS if "agent_name" in row.reads and row.metric not in metrics}
+    return frozenset(
+        {
+            *metrics,
+            *(tells if genai.TOOL_CALLS in metrics else ()),
+            *(kind for kind in NAMED if kind not in named),
+        }
+    )
 
 
 def target_of(row: WrappingRow) -> Target:

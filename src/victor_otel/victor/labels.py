@@ -6,6 +6,7 @@ a label value.
 
 from __future__ import annotations
 
+from victor_otel.model import semconv
 from victor_otel.model.metric import Label
 
 STATUSES = ("success", "failure", "timeout", "cancelled")
@@ -289,4 +290,57 @@ HOOK_STATE = Label(
     values=("bound", "waiting", "missing"),
     meaning="`bound`: the function is wrapped; `waiting`: Victor has not imported its module; "
     "`missing`: it does not exist",
+)
+
+GENAI_OPERATION = Label(
+    name=semconv.OPERATION_NAME,
+    values=("chat", "execute_tool", "invoke_agent", "invoke_workflow"),
+    meaning="what is done; teams are workflows too",
+)
+GENAI_PROVIDER = Label(
+    name=semconv.PROVIDER_NAME,
+    fact="provider_name",
+    limit=50,
+    meaning="OpenTelemetry's name of the provider",
+)
+GENAI_MODEL = Label(
+    name=semconv.REQUEST_MODEL,
+    fact="model",
+    optional=True,
+    meaning="model that was requested",
+)
+GENAI_ERROR = Label(
+    name=semconv.ERROR_TYPE,
+    fact="failed_with",
+    optional=True,
+    meaning="only of what failed or timed out: Victor's error category, or the class of the "
+    "exception; `_OTHER` where the cause is counted elsewhere",
+)
+GENAI_MODALITY = Label(
+    name=semconv.MODALITY,
+    values=("text", "image", "audio", "unknown"),
+    meaning="always `unknown`: what Victor passes on of a provider's usage does not tell",
+)
+GENAI_TOKEN_TYPE = Label(
+    name=semconv.OLD_TYPE,
+    values=("input", "output"),
+    meaning="all tokens of the question, or of the answer",
+)
+GENAI_TOOL = Label(
+    name=semconv.TOOL_NAME,
+    fact="tool",
+    limit=200,
+    meaning="registered tool; `unknown` for a name that the model invented",
+)
+GENAI_TOOL_TYPE = Label(
+    name=semconv.TOOL_TYPE,
+    values=("function", "extension", "datastore"),
+    meaning="always `function`",
+)
+GENAI_AGENT = Label(
+    name=semconv.AGENT_NAME,
+    fact="agent_name",
+    limit=100,
+    meaning="`victor`, the role of a sub-agent or of a team's member, or the name of the team or "
+    "workflow",
 )

@@ -45,6 +45,10 @@ class Turn(NamedTuple):
     user: str | None = None
     agent: int = 0
     error_type: str = ""
+    inference_calls: int = 0
+    """Calls to models that the agent itself made: those of sub-agents are of their own turns."""
+    tool_calls: int = 0
+    """Its calls whose tool ran; known where a metric shows it."""
 
 
 class AgentCreation(NamedTuple):
@@ -119,12 +123,43 @@ class ProviderCall(NamedTuple):
     def failed(self) -> bool:
         return self.status in {"failure", "timeout"}
 
+    @property
+    def provider_name(self) -> str:
+        """What OpenTelemetry calls the provider."""
+        return conventional(self.provider)
+
+    @property
+    def input_used(self) -> int:
+        """0 where the provider reported none."""
+        return self.input or 0
+
+    @property
+    def output_used(self) -> int:
+        return self.output or 0
+
+
+_CONVENTIONAL = {
+    "azure": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "google": "gcp.gemini",
+    "mistral": "mistral_ai",
+    "moonshot": "moonshot_ai",
+    "vertex": "gcp.vertex_ai",
+    "xai": "x_ai",
+}
+
+
+def conventional(provider: str) -> str:
+    """OpenTelemetry's name of a provider, where it has another one than Victor."""
+    return _CONVENTIONAL.get(provider, provider)
+
 
 class WorkflowRun(NamedTuple):
     """A run of a workflow, in any of Victor's engines."""
 
     workflow: str
     status: str
+    seconds: float
     error_type: str = ""
 
 
@@ -156,7 +191,7 @@ SUB_AGENT = OperationType[object]("sub_agent")
 CHAT_TURN = OperationType("chat_turn", Turn, component="chat")
 TEAM_RUN = OperationType("team_run", Turn, outermost=True)
 TOOL_BATCH = OperationType[object]("tool_batch")
-TOOL_CALL = OperationType("tool_call", ToolCall, component="tool")
+TOOL_CALL = OperationType("tool_call", ToolCall, component="tool", status="ending")
 PROVIDER_CALL = OperationType("provider_call", ProviderCall, component="provider")
 WORKFLOW_RUN = OperationType("workflow_run", WorkflowRun, component="workflow", outermost=True)
 PLANNING = OperationType[object]("planning", outermost=True)

@@ -96,6 +96,8 @@ def _turn(turn: Operation, status: str) -> Turn:
         user=turn.context.user,
         agent=turn.agent,
         error_type=kind if failed else "",
+        inference_calls=len(turn.told("provider")),
+        tool_calls=sum(turn.told("tool")),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from victor_otel.model import semconv
 from victor_otel.model.operation import NoFacts, Operation
 from victor_otel.model.rows import Area, Begins, Binds, Feeds, Observes, Target, Tells
-from victor_otel.model.span import Attributes, Span
+from victor_otel.model.span import Span
 from victor_otel.victor.operations import PLAN, REQUEST, TEAM_RUN, Turn
 from victor_otel.victor.shared import FEATURES, read_request, used
 from victor_otel.victor.values import mapping
@@ -41,11 +41,6 @@ def _team_status(run: Operation) -> str:
     if told.get("success", True):
         return "success"
     return "paused" if told.get("status") == "awaiting_approval" else "failure"
-
-
-def expect_team(_run: Operation) -> Attributes:
-    """A team's name is its user's words."""
-    return {semconv.AGENT_NAME: "team"}
 
 
 def team_owner(run: Operation) -> Any:
@@ -89,5 +84,5 @@ AREA = Area(
         ),
         Feeds(PLAN, FEATURES, labels={"feature": "planning"}),
     ),
-    spans=(Span(TEAM_RUN, "invoke_workflow", named=(semconv.AGENT_NAME,), expect=expect_team),),
+    spans=(Span(TEAM_RUN, "invoke_workflow", named=(semconv.AGENT_NAME,)),),
 )

@@ -16,7 +16,7 @@ from victor_otel.model.rows import Area, Begins, Feeds, Observes, Target, Tells
 from victor_otel.model.span import Attributes, Span, SpanKind
 from victor_otel.victor import labels
 from victor_otel.victor.classes import PROVIDER_RATE_LIMIT_ERROR, is_a
-from victor_otel.victor.operations import CHAT_TURN, PROVIDER_CALL, ProviderCall
+from victor_otel.victor.operations import CHAT_TURN, PROVIDER_CALL, ProviderCall, conventional
 from victor_otel.victor.outcomes import error_type
 from victor_otel.victor.values import attribute, mapping
 
@@ -145,23 +145,11 @@ def read_call(call: Operation) -> ProviderCall:
     )
 
 
-_CONVENTIONAL = {
-    "azure": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "google": "gcp.gemini",
-    "mistral": "mistral_ai",
-    "moonshot": "moonshot_ai",
-    "vertex": "gcp.vertex_ai",
-    "xai": "x_ai",
-}
-"""Providers that OpenTelemetry calls by another name than Victor."""
-
-
 def expect_call(call: Operation) -> Attributes:
     provider = str(getattr(call.instance, "name", "other"))
     model = call.argument("model") or getattr(call.instance, "model", None)
     return {
-        semconv.PROVIDER_NAME: _CONVENTIONAL.get(provider, provider),
+        semconv.PROVIDER_NAME: conventional(provider),
         semconv.REQUEST_MODEL: model if isinstance(model, str) else None,
     }
 

@@ -239,7 +239,6 @@ AREA = Area(
             "execute_tool",
             named=(semconv.TOOL_NAME,),
             expect=expect_call,
-            status="ending",
             facts={"reason": "victor.tool.rejection", "cache_hit": "victor.tool.cached"},
         ),
     ),

@@ -6,12 +6,12 @@ from victor_otel.model import semconv
 from victor_otel.model.metric import Counter
 from victor_otel.model.operation import NoFacts, Operation
 from victor_otel.model.rows import Area, Begins, Feeds, Target, Tells
-from victor_otel.model.span import Attributes, Span
+from victor_otel.model.span import Span
 from victor_otel.victor import labels
+from victor_otel.victor.identity import workflow_name
 from victor_otel.victor.operations import WORKFLOW_RUN, WorkflowRun
 from victor_otel.victor.outcomes import error_type
 from victor_otel.victor.shared import FEATURES
-from victor_otel.victor.values import mapping
 
 EXECUTIONS = Counter(
     "victor.workflow.executions",
@@ -28,11 +28,7 @@ def read_run(run: Operation) -> WorkflowRun:
     status = _status(run)
     failed = status in {"failure", "timeout"} and not run.failures
     kind = "node_error" if run.error is None else error_type(run.error)
-    return WorkflowRun(_name(run), status, kind if failed else "")
-
-
-def expect_run(run: Operation) -> Attributes:
-    return {semconv.AGENT_NAME: _name(run)}
+    return WorkflowRun(workflow_name(run), status, run.elapsed, kind if failed else "")
 
 
 def _status(run: Operation) -> str:
@@ -45,16 +41,6 @@ def _status(run: Operation) -> str:
 
 _TIMEOUTS = ("Execution timeout", "Workflow execution timed out", "TimeoutError")
 """How Victor begins the error of a run, or of a node in it, that took too long."""
-
-
-def _name(run: Operation) -> str:
-    """The compiled workflow's own name, else that of the definition or state it was given."""
-    named = (
-        getattr(run.instance, "workflow_name", None),
-        getattr(run.argument("workflow"), "name", None),
-        mapping(run.argument("input_state")).get("_workflow_name"),
-    )
-    return next((name for name in named if isinstance(name, str) and name), "unnamed")
 
 
 _GRAPH = "victor.framework.graph:CompiledGraph"
@@ -85,5 +71,5 @@ AREA = Area(
         ),
         Feeds(WORKFLOW_RUN, FEATURES, labels={"feature": "workflow"}),
     ),
-    spans=(Span(WORKFLOW_RUN, "invoke_workflow", named=(semconv.AGENT_NAME,), expect=expect_run),),
+    spans=(Span(WORKFLOW_RUN, "invoke_workflow", named=(semconv.AGENT_NAME,)),),
 )
