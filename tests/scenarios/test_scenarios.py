@@ -209,7 +209,7 @@ def conventional_spans(traced: Traced) -> Counter[tuple[str, ...]]:
     found: Counter[tuple[str, ...]] = Counter()
     for span in traced.ours:
         known = {name: str(value) for name, value in (span.attributes or {}).items()}
-        operation = known["gen_ai.operation.name"]
+        operation = span.name.partition(" ")[0]
         if operation == "chat":
             del known["gen_ai.agent.name"]  # no label of a call to a model
         not_run = "victor.tool.rejection" in known or "victor.tool.cached" in known
