@@ -39,7 +39,10 @@ LANES = (
     ("alone", "build", "stack", "collector"),
 )
 # In this order: what is quick first. `startup` and `peers` want environments of their own.
-BENCHMARKS = ("steps", "calls", "routes", "recording_api", "session", "series", "growth")
+BENCHMARKS = (
+    *("steps", "calls", "routes", "spans"),
+    *("recording_api", "session", "series", "growth"),
+)
 
 
 def on(pairs: list[dict[str, str]]) -> Callable[[Any], Any]:

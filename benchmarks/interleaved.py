@@ -74,8 +74,11 @@ class Rounds:
         return number(self.beyond(state, base).middle / theirs) if theirs > 0 else "-"
 
 
-async def measure(states: Mapping[str, State], *, rounds: int, times: int) -> Rounds:
-    """Plays the states `rounds` times, each time in another order, each `times` times."""
+async def measure(states: Mapping[str, State], *, rounds: int, times: int, warm: int = 0) -> Rounds:
+    """Plays the states `rounds` times, each time in another order, each `times` times.
+
+    Before each measurement come `warm` times that are not measured, or a few.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in states}
     dice = random.Random(1)  # noqa: S311
     for state in states.values():  # what is made once is made before
@@ -88,7 +91,7 @@ async def measure(states: Mapping[str, State], *, rounds: int, times: int) -> Ro
         dice.shuffle(order)
         for name in order:
             with states[name].around():
-                await states[name].work(max(1, times // 100))
+                await states[name].work(warm or max(1, times // 100))
                 gc.collect()
                 gc.disable()
                 began = process_time()

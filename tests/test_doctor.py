@@ -473,6 +473,22 @@ def test_a_backend_that_takes_an_export_is_fine_and_gets_no_data(
         assert headers["Content-Encoding"] == "gzip"
 
 
+def test_a_backend_of_spans_is_tried_like_one_of_metrics(
+    monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    path = "" if protocol == "grpc" else "/v1/traces"
+    for refused, status, said in (
+        (None, 0, f"{{}} answers ({protocol})"),
+        (REFUSALS[protocol][0], 1, f"could not deliver to {{}}: {REFUSALS[protocol][0][1]}"),
+    ):
+        with PROTOCOLS[protocol](*(refused or ())[:1]) as backend:
+            where = f"http://127.0.0.1:{backend.port}{path}"
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", where)
+            word = "problem" if status else "ok"
+            assert found("otlp spans", status) == [(word, said.format(where))]
+        assert backend.requests == [b""]
+
+
 REFUSALS = {
     "http/protobuf": [
         (401, "401 Unauthorized"),

@@ -6,7 +6,6 @@ Nothing is started: no pipeline, no endpoint. Victor is read, not imported, unle
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -16,8 +15,9 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,9 @@ class Finding:
     command: str = ""
 
 
-_ok = functools.partial(Finding, status=OK)
-_warning = functools.partial(Finding, status=WARNING)
-_problem = functools.partial(Finding, status=PROBLEM)
+_ok = partial(Finding, status=OK)
+_warning = partial(Finding, status=WARNING)
+_problem = partial(Finding, status=PROBLEM)
 
 
 @dataclass(kw_only=True)
@@ -109,8 +109,8 @@ def examine(*, thorough: bool = False) -> Report:
     checks = {
         "versions": _versions,
         "plugin": _plugin,
-        "hooks": functools.partial(_hooks, thorough=thorough),
-        "classes": functools.partial(_classes, thorough=thorough),
+        "hooks": partial(_hooks, thorough=thorough),
+        "classes": partial(_classes, thorough=thorough),
         "meter provider": _provider,
         "exporters": _exporters,
     }
@@ -132,7 +132,7 @@ def examine(*, thorough: bool = False) -> Report:
 
 def _versions(report: Report) -> Iterator[Finding]:
     report.versions = {"victor-otel": __version__} | {name: installed(name) for name in _PACKAGES}
-    finding = functools.partial(Finding, check="versions")
+    finding = partial(Finding, check="versions")
     for name in _PACKAGES[1:]:
         if report.versions[name] is None:
             yield finding(
@@ -253,7 +253,7 @@ def _classes(report: Report, *, thorough: bool) -> Iterator[Finding]:
     for module in drift.MODULES if thorough else ():
         _import(module)
     states = list(drift.look() if thorough else source.look())
-    finding = functools.partial(Finding, check="classes", command=_REPORT)
+    finding = partial(Finding, check="classes", command=_REPORT)
     moved = [state.path for state in states if state.moved]
     if moved:
         yield finding(
@@ -323,7 +323,7 @@ def _exporters(_report: Report) -> Iterator[Finding]:
             why="that is right only if nobody wants numbers of this process",
             command=f"unset {OTEL_DISABLED.name}",
         )
-    elif not settings.exporters:
+    elif not settings.exporters and not settings.trace_exporters:
         yield _warning(
             check="exporters",
             detail="none is asked for by the environment",
@@ -333,7 +333,16 @@ def _exporters(_report: Report) -> Iterator[Finding]:
     if "prometheus" in settings.exporters:
         yield from _prometheus(settings)
     if "otlp" in settings.exporters:
-        yield _otlp(settings)
+        yield _otlp(
+            "otlp", settings.otlp_url, settings.otlp_protocol, partial(_metrics_exporter, settings)
+        )
+    if "otlp" in settings.trace_exporters:
+        yield _otlp(
+            "otlp spans",
+            settings.otlp_traces_url,
+            settings.otlp_traces_protocol,
+            partial(_spans_exporter, settings),
+        )
     for caution in cautions(settings, settings.lifetime):
         yield Finding(
             check=caution.about,
@@ -369,7 +378,7 @@ def _prometheus(settings: Settings) -> Iterator[Finding]:
 
 
 def _served(settings: Settings, certificate: Path | None) -> Finding:
-    finding = functools.partial(Finding, check="prometheus")
+    finding = partial(Finding, check="prometheus")
     host, port = settings.prometheus_host, settings.prometheus_port
     url = metrics_url(_reachable(host), port, "https" if certificate else "http")
     if port == 0:
@@ -415,16 +424,33 @@ def _is_victor(url: str, certificate: Path | None) -> bool:
         return False
 
 
-def _otlp(settings: Settings) -> Finding:
-    """Sends an export without data, as a process of Victor sends its own: it changes nothing."""
+def _metrics_exporter(settings: Settings) -> tuple[Any, object]:
+    """The exporter of the run, and an export without data."""
+    from opentelemetry.sdk.metrics.export import MetricsData
+
     from victor_otel.signals import pipeline
 
-    url = shown_url(settings.otlp_url)
-    finding = functools.partial(Finding, check="otlp")
+    nothing = MetricsData(resource_metrics=[])
+    return pipeline.exporter("otlp", settings, settings.lifetime), nothing
+
+
+def _spans_exporter(settings: Settings) -> tuple[Any, object]:
+    """The same of spans."""
+    from victor_otel.signals import traces
+
+    return traces.exporter("otlp", settings), ()
+
+
+def _otlp(
+    check: str, endpoint: str, protocol: str, make: Callable[[], tuple[Any, object]]
+) -> Finding:
+    """Sends an export without data, as a process of Victor sends its own: it changes nothing."""
+    url = shown_url(endpoint)
+    finding = partial(Finding, check=check)
     # What gRPC's core writes to stderr says less than the finding does.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        exporter = pipeline.exporter("otlp", settings, settings.lifetime)
+        exporter, nothing = make()
     except Exception as error:
         return finding(
             status=PROBLEM,
@@ -433,12 +459,12 @@ def _otlp(settings: Settings) -> Finding:
             command="env | grep OTEL_EXPORTER_OTLP_",
         )
     tries = causes.watch(exporter)
-    sending = threading.Thread(target=_send_nothing, args=(exporter, tries), daemon=True)
+    sending = threading.Thread(target=_send, args=(exporter, nothing, tries), daemon=True)
     sending.start()
     answered = tries.ended.wait(_PATIENCE)
     exporter.shutdown()  # which ends what it would try again
     if answered and tries.cause is None:
-        return finding(status=OK, detail=f"{url} answers ({settings.otlp_protocol})")
+        return finding(status=OK, detail=f"{url} answers ({protocol})")
     cause = tries.cause or causes.TIMED_OUT
     return finding(
         status=PROBLEM,
@@ -448,14 +474,12 @@ def _otlp(settings: Settings) -> Finding:
     )
 
 
-def _send_nothing(exporter: Any, tries: causes.Tries) -> None:
-    from opentelemetry.sdk.metrics.export import MetricsData
-
+def _send(exporter: Any, data: object, tries: causes.Tries) -> None:
     from victor_otel.signals.delivery import quiet
 
     try:
         with quiet():
-            exporter.export(MetricsData(resource_metrics=[]))
+            exporter.export(data)
     except Exception as error:
         tries.end(causes.of_error(error))
     tries.ended.set()

@@ -371,3 +371,43 @@ def test_url_of_metrics_pushed_by_grpc(environ: dict[str, str], url: str) -> Non
 def test_who_switches_opentelemetry_off_is_noticed() -> None:
     found = read(**OURS, OTEL_SDK_DISABLED="true")
     assert (found["disabled"], found["exporters"]) == (True, ())
+
+
+# Spans
+
+TRACES = "OTEL_TRACES_EXPORTER"
+TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({ENDPOINT: "http://c:4318"}, ()),  # often a Prometheus, which takes metrics only
+        ({TRACES_ENDPOINT: "http://c:4318/v1/traces"}, ("otlp",)),
+        ({TRACES: "otlp"}, ("otlp",)),
+        ({TRACES: " otlp , console,,"}, ("otlp", "console")),
+        ({TRACES: "none", TRACES_ENDPOINT: "http://c:4318/v1/traces"}, ()),
+        ({TRACES: "otlp", "OTEL_SDK_DISABLED": "true"}, ()),
+    ],
+    ids=str,
+)
+def test_spans_are_asked_for_by_variables_of_theirs(
+    environ: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    assert read(**environ)["trace_exporters"] == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({ENDPOINT: "http://c:4318/"}, "http://c:4318/v1/traces"),
+        ({TRACES_ENDPOINT: "http://c/elsewhere"}, "http://c/elsewhere"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}, "http://localhost:4317"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", ENDPOINT: "http://c:4317"}, "http://c:4317"),
+    ],
+    ids=str,
+)
+def test_the_address_of_spans_is_what_the_exporter_makes_of_its_variables(
+    environ: dict[str, str], url: str
+) -> None:
+    assert read(**{TRACES: "otlp", **environ})["otlp_traces_url"] == url

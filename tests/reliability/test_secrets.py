@@ -182,6 +182,9 @@ def planted(secret: str, port: int, protocol: str) -> Mapping[str, str]:
         "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"http://{user}127.0.0.1:{port}/{secret}",
         "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer {secret},x-api-key={secret}",
         "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": protocol,
+        "OTEL_TRACES_EXPORTER": f"otlp,console,{secret}",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://{user}127.0.0.1:{port}/{secret}",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": protocol,
         "OTEL_EXPORTER_OTLP_PROTOCOL": secret,
         "VICTOR_PROMETHEUS_PORT": "0",
         "VICTOR_PROMETHEUS_ENABLED": secret,
@@ -207,6 +210,8 @@ def test_a_secret_is_in_nothing_that_leaves_the_process(
     assert secret in str(backend.headers), "the push carried no credentials"
     assert "victor_tool_executions_total" in shown["page"]
     assert "victor.provider.requests" in shown["console"]
+    assert '"name": "execute_tool own_tool"' in shown["console"]
+    assert b"invoke_agent" in b"".join(backend.requests)
     assert "an error at" in shown["log"], "there was no error of ours to log"
     assert "is not understood" in shown["log"]
     pushed = b"".join(backend.requests).decode(errors="replace")

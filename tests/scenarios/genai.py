@@ -15,8 +15,8 @@ from victor_otel.model.metric import Metric
 from victor_otel.victor.areas import chat, genai, providers, tools, workflows
 
 _FAILED = frozenset({"failure", "timeout"})
-TEAMS = frozenset({"garden", "team"})
-"""Workflows that no metric of ours counts by their names."""
+TEAM = "team"
+"""What is a workflow by the conventions, and is counted by none of our metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Twin:
 
 def _is_team(labels: Mapping[str, str]) -> bool:
     workflow = labels.get("gen_ai_operation_name") == "invoke_workflow"
-    return workflow and labels["gen_ai_agent_name"] in TEAMS
+    return workflow and labels["gen_ai_agent_name"] == TEAM
 
 
 _MODEL = {"provider": "gen_ai_provider_name", "model": "gen_ai_request_model"}

@@ -165,14 +165,15 @@ def spans(traced: Traced) -> Counter[tuple[str, ...]]:
     found: Counter[tuple[str, ...]] = Counter()
     for span in traced.ours:
         known = {name: str(value) for name, value in (span.attributes or {}).items()}
-        operation, status = known["gen_ai.operation.name"], known["victor.operation.status"]
+        operation = span.name.partition(" ")[0]
+        status = known["victor.operation.status"]
         named = {
             "chat": known.get("gen_ai.request.model"),
             "execute_tool": known.get("gen_ai.tool.name"),
-            "invoke_workflow": known["gen_ai.agent.name"],
+            "invoke_workflow": known.get("gen_ai.agent.name"),
         }.get(operation)
         not_run = "victor.tool.rejection" in known or "victor.tool.cached" in known
-        if operation in _COUNTED and not not_run and named not in genai.TEAMS:
+        if operation in _COUNTED and not not_run and named != genai.TEAM:
             found[(operation, *filter(None, (named, status)))] += 1
     return found
 
@@ -208,7 +209,7 @@ def conventional_spans(traced: Traced) -> Counter[tuple[str, ...]]:
     found: Counter[tuple[str, ...]] = Counter()
     for span in traced.ours:
         known = {name: str(value) for name, value in (span.attributes or {}).items()}
-        operation = known["gen_ai.operation.name"]
+        operation = span.name.partition(" ")[0]
         if operation == "chat":
             del known["gen_ai.agent.name"]  # no label of a call to a model
         not_run = "victor.tool.rejection" in known or "victor.tool.cached" in known

@@ -218,7 +218,7 @@ async def test_calls_belong_to_the_agent_that_made_them(tmp_path: Path) -> None:
         assert tools == {"delegate": "victor", "ls": "researcher"}
 
 
-async def test_a_team_is_a_workflow_of_its_name() -> None:
+async def test_a_team_is_a_workflow_and_its_members_are_agents() -> None:
     with model(m=[LOOK, ANSWER, LOOK, ANSWER]) as served, recording() as recorded:
         async with agent(served, "m") as created:
             await (await team(created, "researcher", "planner")).run()
@@ -226,7 +226,7 @@ async def test_a_team_is_a_workflow_of_its_name() -> None:
         assert told(recorded, duration) == {
             (duration, ("gen_ai.agent.name", name), ("gen_ai.operation.name", operation)): 1
             for name, operation in (
-                ("garden", "invoke_workflow"),
+                ("team", "invoke_workflow"),
                 ("researcher", "invoke_agent"),
                 ("planner", "invoke_agent"),
             )

@@ -18,6 +18,7 @@ from tests.processes import free_port
 from tests.victor.agents import Recorded, model
 from victor_otel.demo.script import Step, ToolCall, Usage
 from victor_otel.runtime import RUNTIME
+from victor_otel.signals.recording import Recording
 from victor_otel.victor.areas.providers import tokens
 
 REQUESTS = "victor.provider.requests"
@@ -703,3 +704,24 @@ async def test_cancelling_victors_transport_is_a_cancelled_call(recorded: Record
         with pytest.raises(asyncio.CancelledError):
             await call
     assert recorded.points(*ALL) == called("openai", "cancelled")
+
+
+async def test_a_label_that_is_replaced_is_counted_each_time_and_looked_up_once(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound: list[object] = []
+    bind = Recording._bind
+
+    def noted(recording: Recording, key: Any, operation: Any) -> Any:
+        bound.append(key)
+        return bind(recording, key, operation)
+
+    monkeypatch.setattr(Recording, "_bind", noted)
+    RUNTIME.health.restart()
+    provider = own()
+    for _ in range(3):
+        await provider.chat([], model="x" * 1000)
+    assert len(bound) == 1
+    assert RUNTIME.health.capped["victor_provider_requests_total"] == 3
+    requests = recorded.points("victor.provider.requests")
+    assert [(dict(key[1:])["model"], value) for key, value in requests.items()] == [("other", 3)]

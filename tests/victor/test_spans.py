@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from opentelemetry import context, trace
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 
 from tests.traced import Traced
@@ -29,6 +31,7 @@ from tests.victor.test_chat import (
     spawner,
     team,
 )
+from tests.victor.test_interfaces import call, mcp_server, message, own_tools
 from tests.victor.test_providers import chunk, own
 from tests.victor.test_tools import Bench, own_tool
 from tests.victor.test_tools import asked as tool_call
@@ -39,6 +42,8 @@ from victor_otel.instrumentor import VictorInstrumentor
 from victor_otel.runtime import RUNTIME
 
 TURN, CHAT, LS = "invoke_agent victor", "chat m", "execute_tool ls"
+
+SECRET = "my secret"
 
 
 @contextmanager
@@ -70,6 +75,7 @@ async def test_a_turn_is_an_agent_that_calls_models_and_tools() -> None:
             )
     assert traced.tree() == [(TURN, [CHAT, LS, CHAT])]
     turn, chat, tool, _ = (dict(span.attributes or {}) for span in traced.ours)
+    tool.pop("victor.tool.cached", None)  # another test may have listed the same folder
     every = {
         "gen_ai.agent.name": "victor",
         "gen_ai.conversation.id": session,
@@ -124,7 +130,7 @@ async def test_the_members_of_a_team_are_below_it() -> None:
         async with agent(served, "m") as created:
             await (await team(created, "researcher", "planner")).run()
     members = [(f"invoke_agent {role}", [CHAT, LS, CHAT]) for role in ("researcher", "planner")]
-    assert traced.tree() == [("invoke_workflow garden", members)]
+    assert traced.tree() == [("invoke_workflow team", members)]
 
 
 async def test_a_tool_that_fails_and_one_that_is_invented_are_seen() -> None:
@@ -350,3 +356,138 @@ print(traced.tree(), traced.problems())
 def test_the_global_provider_is_used_as_soon_as_it_is_set() -> None:
     done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False)
     assert done.stdout == "['execute_tool own_tool'] []\n", done.stderr
+
+
+async def test_what_is_no_name_is_other() -> None:
+    with tracing() as traced:
+        await own().chat([], model="x" * 1000)
+        await own().chat([], model="\ud800")
+    assert [span.name for span in traced.ours] == ["chat other"] * 2
+
+
+async def test_a_histogram_names_the_span_of_the_call() -> None:
+    reader, traced = InMemoryMetricReader(), Traced()
+    RUNTIME.deactivate()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    RUNTIME.activate(provider, traced.provider).open()
+    await own_tool(lambda _, number: number).execute({}, number=1)
+    RUNTIME.deactivate()
+    (span,) = traced.ours
+    data = reader.get_metrics_data()
+    exemplars = [
+        exemplar
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "victor.tool.execution.duration"
+        for point in metric.data.data_points
+        for exemplar in point.exemplars
+    ]
+    named = [(exemplar.trace_id, exemplar.span_id) for exemplar in exemplars]
+    assert named == [(span.context.trace_id, span.context.span_id)]
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+class _Raising(SpanProcessor):
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if span.name.endswith("starting"):
+            raise RuntimeError
+
+    def on_end(self, span: ReadableSpan) -> None:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("name", ["starting", "ending"])
+async def test_a_processor_that_raises_harms_no_call_and_no_count(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failsafe, "STRICT", False)
+    recorded, provider = Recorded(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(_Raising())
+    RUNTIME.deactivate()
+    RUNTIME.activate(recorded.provider, provider).open()
+    result = await own_tool(lambda _, number: number, name=name).execute({}, number=1)
+    RUNTIME.deactivate()
+    assert result.output == 1
+    assert list(recorded.points("victor.tool.executions").values()) == [1]
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+# MCP
+
+
+def told(span: ReadableSpan, *names: str) -> tuple[object, ...]:
+    return tuple((span.attributes or {}).get(name) for name in names)
+
+
+CODE = "rpc.response.status_code"
+
+
+async def test_messages_to_the_server_are_spans_with_the_tool_below_its_call() -> None:
+    served = mcp_server(*own_tools())
+    with tracing() as traced:
+        for sent in (message("ping"), message(SECRET), call("water", plant="fern"), call("dig")):
+            await served.handle_message(sent)
+        await served.handle_message(call(SECRET))
+    below = ["execute_tool water"], ["execute_tool dig"]
+    assert traced.tree() == [
+        "ping",
+        "other",
+        ("tools/call water", below[0]),
+        ("tools/call dig", below[1]),
+        ("tools/call unknown", ["execute_tool unknown"]),
+    ]
+    outer = [span for span in traced.ours if span.kind is trace.SpanKind.SERVER]
+    shown = [(ending(span), error(span), *told(span, CODE)) for span in outer]
+    assert shown == [
+        ("success", None, None),
+        ("rejected", None, "-32700"),  # a client's mistake is no failure of the server
+        ("success", None, None),
+        ("failure", "tool_error", None),
+        ("failure", "tool_error", None),
+    ]
+    assert told(outer[2], "mcp.method.name", "gen_ai.operation.name", "gen_ai.tool.name") == (
+        "tools/call",
+        "execute_tool",
+        "water",
+    )
+
+
+SERVER = """
+import asyncio
+from tests.victor.test_interfaces import mcp_server, own_tools
+asyncio.run(mcp_server(*own_tools()).start_stdio_server())
+"""
+
+
+async def test_a_call_to_a_server_is_a_span_of_the_client() -> None:
+    from victor.integrations.mcp.client import MCPClient
+
+    caller = MCPClient()
+    with tracing() as traced:
+        assert await caller.connect([sys.executable, "-c", SERVER])
+        assert (await caller.call_tool("water", plant="fern")).success
+        assert not (await caller.call_tool(SECRET)).success
+        caller.disconnect()
+    calls = [span for span in traced.ours if span.name.startswith("tools/call")]
+    shown = [(span.name, span.kind, ending(span), error(span)) for span in calls]
+    client = trace.SpanKind.CLIENT
+    assert shown[0] == ("tools/call water", client, "success", None)
+    assert shown[1][:3] == ("tools/call unknown", client, "failure")
+    assert "initialize" in {span.name for span in traced.ours}
+
+
+# Plans
+
+
+async def test_the_making_of_a_plan_is_above_the_model_that_makes_it() -> None:
+    from victor.agent.planning.autonomous import AutonomousPlanner
+
+    steps = '[{"id": "1", "description": "Water the garden"}]'
+    with tracing() as traced, model(m=[Step(steps)]) as served:
+        async with agent(served, "m") as created:
+            plan = await AutonomousPlanner(created.get_orchestrator()).plan_for_goal("Green.")
+    assert [step.description for step in plan.steps] == ["Water the garden"]
+    (made,) = traced.tree()
+    assert made[0] == "plan victor"
+    assert CHAT in str(made[1])

@@ -293,6 +293,8 @@ class _Beginning:
         engine, followers, row = self.plan.engine, self.followers, self.row
         if followers.in_flight is not None:
             engine.add_in_flight(followers.in_flight, operation.context.interface, -1)
+        span = operation.span
+        attached = None if span is None else span.attach()  # so that exemplars name it
         try:
             if engine.enabled:
                 plain = operation.error is None and operation.stream is None
@@ -302,8 +304,9 @@ class _Beginning:
                 followers.publish(operation)
         except Exception as error:
             failsafe.caught(engine.health, self.plan.target, error)
-        if operation.span is not None:
-            operation.span.end(operation)
+        if span is not None:
+            span.detach(attached)
+            span.end(operation)
         if not engine.enabled:
             return
         for where, observe in followers.observers:

@@ -11,27 +11,30 @@ from victor_otel.model.operation import Operation, OperationType
 
 AttributeValue = str | bool | int | float
 Attributes = Mapping[str, AttributeValue | None]
-"""By the name of an attribute. None, False and "" are left out: the conventions have no false."""
+"""By their names. None, False, 0 and "" are left out: the conventions have no false."""
 
 
 class SpanKind(enum.Enum):
-    """Who waits for whom: work inside of the process, or a request to another one."""
+    """Who waits for whom: work inside of the process, a request to another one, or of one."""
 
     INTERNAL = "internal"
     CLIENT = "client"
+    SERVER = "server"
 
 
 @declared
 class Span:
-    """One span for each operation of a type, named `operation` and the value of `named`.
+    """One span for each operation of a type, named `operation` and what is known of `named`.
 
     `expect` gives the attributes that its start knows, by which a sampler may decide. Those in
     `facts` are read of the finished operation: the attribute of each fact.
     """
 
     of: OperationType[object]
-    operation: str
-    named: str = ""
+    operation: str = ""
+    """The name of the operation in the conventions; empty for what is none."""
+    named: tuple[str, ...] = ()
+    """The attributes whose values the name has."""
     kind: SpanKind = SpanKind.INTERNAL
     expect: Callable[[Operation], Attributes] | None = None
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -39,4 +42,4 @@ class Span:
     def __post_init__(self) -> None:
         for fact in self.facts:
             if not self.of.has_fact(fact):
-                raise ValueError(f"{self.operation}: {self.of.name} has no fact {fact!r}")
+                raise ValueError(f"{self.of.name} has no fact {fact!r}")

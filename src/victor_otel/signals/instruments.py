@@ -14,7 +14,7 @@ from typing import Protocol
 
 from victor_otel.engine.health import Health
 from victor_otel.model.metric import Kind, Metric
-from victor_otel.signals.labelsets import Bounds, Labels, LabelSets
+from victor_otel.signals.labelsets import Bounds, Keep, Labels, LabelSets
 from victor_otel.signals.windows import Window
 
 Points = Iterable[tuple[float, Mapping[str, str]]]
@@ -35,8 +35,8 @@ class Instrument(Protocol):
         """Records a value; `total` is of how many events, for a ratio."""
         ...
 
-    def bind(self, labels: Mapping[str, object], /) -> tuple[Add, bool]:
-        """What records in a label set, and whether it may be kept: no bound replaced a value."""
+    def bind(self, labels: Mapping[str, object], /) -> tuple[Add, Keep]:
+        """What records in a label set, and whether it may be kept."""
         ...
 
     def silence(self) -> None:
@@ -62,8 +62,8 @@ class Nothing:
 
     def add(self, value: float, total: float, labels: Mapping[str, object]) -> None: ...
 
-    def bind(self, _labels: Mapping[str, object]) -> tuple[Add, bool]:
-        return _ignore, True
+    def bind(self, _labels: Mapping[str, object]) -> tuple[Add, Keep]:
+        return _ignore, Keep.YES
 
     def silence(self) -> None: ...
 
@@ -82,9 +82,11 @@ class Distribution:
     def add(self, value: float, _total: float, labels: Mapping[str, object]) -> None:
         self._record(value, self._sets.of(labels))
 
-    def bind(self, labels: Mapping[str, object]) -> tuple[Add, bool]:
-        kept, as_given = self._sets.bounded(labels)
-        return functools.partial(self._record, attributes=kept), as_given
+    def bind(self, labels: Mapping[str, object]) -> tuple[Add, Keep]:
+        return self._sets.bind(labels, self._adding)
+
+    def _adding(self, labels: Labels) -> Add:
+        return functools.partial(self._record, attributes=labels)
 
     def silence(self) -> None: ...
 
@@ -136,11 +138,13 @@ class Total(_Numbers):
             self._create_siblings(number.labels)
         number.add(value)
 
-    def bind(self, labels: Mapping[str, object]) -> tuple[Add, bool]:
-        number, as_given = self._sets.bounded(labels)
+    def bind(self, labels: Mapping[str, object]) -> tuple[Add, Keep]:
+        return self._sets.bind(labels, self._adding)
+
+    def _adding(self, number: _Number) -> Add:
         if self._varied:
             self._create_siblings(number.labels)
-        return number.add, as_given
+        return number.add
 
     def start_at_zero(self) -> None:
         """Creates every label set of a metric whose labels are all closed."""
@@ -170,9 +174,8 @@ class Value(_Numbers):
     def add(self, value: float, _total: float, labels: Mapping[str, object]) -> None:
         self._sets.of(labels).set(value)
 
-    def bind(self, labels: Mapping[str, object]) -> tuple[Add, bool]:
-        number, as_given = self._sets.bounded(labels)
-        return number.set, as_given
+    def bind(self, labels: Mapping[str, object]) -> tuple[Add, Keep]:
+        return self._sets.bind(labels, lambda number: number.set)
 
     def silence(self) -> None:
         self._sets.clear()
@@ -214,9 +217,8 @@ class Windowed:
     def add(self, value: float, total: float, labels: Mapping[str, object]) -> None:
         self._sets.of(labels).window.add(float(value), total)
 
-    def bind(self, labels: Mapping[str, object]) -> tuple[Add, bool]:
-        looked, as_given = self._sets.bounded(labels)
-        return looked.window.add, as_given
+    def bind(self, labels: Mapping[str, object]) -> tuple[Add, Keep]:
+        return self._sets.bind(labels, lambda looked: looked.window.add)
 
     def points(self) -> Points:
         if not self._seen:
@@ -243,7 +245,7 @@ class Reading:
     def add(self, _value: float, _total: float, _labels: Mapping[str, object]) -> None:
         raise TypeError("a metric that is read is not recorded")
 
-    def bind(self, _labels: Mapping[str, object]) -> tuple[Add, bool]:
+    def bind(self, _labels: Mapping[str, object]) -> tuple[Add, Keep]:
         raise TypeError("a metric that is read is not recorded")
 
     def points(self) -> Points:

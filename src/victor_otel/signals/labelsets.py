@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
@@ -28,6 +29,16 @@ class Replaced(enum.Enum):
     """A name that is too long, or one more than the label keeps."""
     UNDECLARED = enum.auto()
     """Not in the closed set of the label, or not given: Victor or we have moved."""
+
+
+class Keep(enum.IntEnum):
+    """Whether what was found for label values as given may be kept for the next time."""
+
+    YES = 0
+    BOUNDED = 1
+    """A value was replaced, and of such there is no end."""
+    NO = 2
+    """A value is not declared, which is told each time, or is no plain text."""
 
 
 class Bounds:
@@ -89,13 +100,30 @@ class LabelSets(Generic[Kept]):
         try:
             known = self._given.get(given)
         except Exception:  # not hashable, or not comparable, so no name
-            return self.bounded(labels)[0]
+            known = None
         if known is not None:
             return known
-        kept, as_given = self.bounded(labels)
-        if as_given:  # of what was replaced there is no end
+        kept, capped, keep = self._bounded(labels)
+        if capped:
+            self._cap()
+        if keep is Keep.YES:
             self._given[given] = kept
         return kept
+
+    def bind(
+        self, labels: Mapping[str, object], add_to: Callable[[Kept], Callable[..., None]]
+    ) -> tuple[Callable[..., None], Keep]:
+        """What adds to what is kept for a label set, and whether it may be kept."""
+        kept, capped, keep = self._bounded(labels)
+        add = add_to(kept)
+        if not capped:
+            return add, keep
+
+        def counted(value: float) -> None:
+            self._cap()
+            add(value)
+
+        return counted, keep
 
     def all(self) -> Iterable[Kept]:
         return list(self._kept.values())
@@ -104,10 +132,11 @@ class LabelSets(Generic[Kept]):
         self._kept.clear()
         self._given.clear()
 
-    def bounded(self, labels: Mapping[str, object]) -> tuple[Kept, bool]:
-        """What is kept for the bounded label set, and whether no bound replaced a value."""
+    def _bounded(self, labels: Mapping[str, object]) -> tuple[Kept, bool, Keep]:
+        """What is kept for the label set, whether a bound was reached, and whether to keep it."""
         values: list[str] = []
         capped = False
+        keep = Keep.YES if all(type(value) is str for value in labels.values()) else Keep.NO
         for label in self._metric.labels:
             if label.name not in labels:
                 value, why = OTHER, Replaced.UNDECLARED
@@ -116,6 +145,7 @@ class LabelSets(Generic[Kept]):
             else:
                 value, why = self._bounds.apply(label, labels[label.name])
             if why is Replaced.UNDECLARED:
+                keep = Keep.NO
                 self._undeclared(label)
             elif why is Replaced.CAPPED:
                 capped = True
@@ -126,12 +156,9 @@ class LabelSets(Generic[Kept]):
                 value if label.closed or not value else OTHER
                 for label, value in zip(self._metric.labels, values, strict=True)
             ]
-        kept = self._made(tuple(values))
-        if capped:
-            self._cap()
-        plain = all(type(value) is str for value in labels.values())
-        bounded = dict(zip(self._names, values, strict=True))
-        return kept, plain and not capped and bounded == labels
+        if keep is Keep.YES and dict(zip(self._names, values, strict=True)) != labels:
+            keep = Keep.BOUNDED
+        return self._made(tuple(values)), capped, keep
 
     def _made(self, values: tuple[str, ...]) -> Kept:
         kept = self._kept.get(values)
@@ -168,6 +195,12 @@ class LabelSets(Generic[Kept]):
 
 def _is_empty(value: object) -> bool:
     return value is None or (type(value) is str and not value)
+
+
+@functools.lru_cache(maxsize=1024)
+def as_name(text: str) -> str:
+    """The text, or `other` for what is no name: too long, or nothing that can be exported."""
+    return text if len(text) <= MAX_LENGTH and _encodable(text) else OTHER
 
 
 def _encodable(text: str) -> bool:

@@ -198,7 +198,11 @@ def lifetime(settings: Settings, *, one_shot: bool) -> str:
 
 
 def _build(settings: Settings, health: Health, lifetime: str) -> Pipeline:
-    from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+    from opentelemetry.sdk.metrics import (
+        AlwaysOffExemplarFilter,
+        MeterProvider,
+        TraceBasedExemplarFilter,
+    )
 
     built = Pipeline(
         owner="victor-otel",
@@ -220,7 +224,10 @@ def _build(settings: Settings, health: Health, lifetime: str) -> Pipeline:
     provider = MeterProvider(
         readers,
         resource=_resource(built.lifetime, settings.instance),
-        exemplar_filter=AlwaysOffExemplarFilter(),
+        # Without spans there is nothing that an exemplar could name.
+        exemplar_filter=AlwaysOffExemplarFilter()
+        if _is_untraced() and not settings.trace_exporters
+        else TraceBasedExemplarFilter(),
         shutdown_on_exit=False,
     )
     built.recorder = Recorder(provider, health, gauges=built.lifetime == "long")

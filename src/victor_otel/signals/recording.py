@@ -10,10 +10,13 @@ from victor_otel.model.metric import Kind
 from victor_otel.model.operation import Operation, OperationType
 from victor_otel.model.rows import Feeds
 from victor_otel.signals.instruments import LARGEST, Add
+from victor_otel.signals.labelsets import Keep
 from victor_otel.signals.recorder import Recorder
 
 MAX_COMBINATIONS = 10_000
 """Combinations of what decides of a type that are kept; further ones are bound each time."""
+
+_ROOM = {Keep.YES: MAX_COMBINATIONS, Keep.BOUNDED: MAX_COMBINATIONS // 2, Keep.NO: 0}
 
 _PLAIN = (float, int)
 _TRUTHS = frozenset({Kind.RATIO, Kind.LATEST})
@@ -81,10 +84,10 @@ class Recording:
                 (each.add or self._measure(each, operation))(value)
 
     def _bind(self, key: tuple[object, ...], operation: Operation) -> _Bound:
-        """What a new combination records; of those with a replaced label there is no end."""
+        """What a new combination records; those with a replaced label leave room for others."""
         fixed: list[tuple[Add, float]] = []
         measured: list[_Measured] = []
-        clean = len(self._known) < MAX_COMBINATIONS
+        keep = Keep.YES
         for row in self._rows:
             if row.when and not self._read[row.when](operation):
                 continue
@@ -94,22 +97,22 @@ class Recording:
             # A count stays a whole number; what is true or false becomes 1.0 or 0.0.
             known = self._read[row.value](operation) if row.value else None
             if known is not None or not row.value:
-                add, as_given = self._label_set(row, operation)
+                add, each = self._label_set(row, operation)
                 fixed.append((add, 1 if known is None else float(known)))
-                clean = clean and as_given
+                keep = max(keep, each)
         bound = _Bound(fixed, measured)
-        if clean:
+        if len(self._known) < _ROOM[keep]:
             self._known[key] = bound
         return bound
 
     def _measure(self, each: _Measured, operation: Operation) -> Add:
-        add, as_given = self._label_set(each.row, operation)
-        if as_given:
+        add, keep = self._label_set(each.row, operation)
+        if keep is not Keep.NO:
             each.add = add
         return add
 
-    def _label_set(self, row: Feeds, operation: Operation) -> tuple[Add, bool]:
-        """What adds to the label set of an operation, and whether no label is replaced."""
+    def _label_set(self, row: Feeds, operation: Operation) -> tuple[Add, Keep]:
+        """What adds to the label set of an operation, and whether that may be kept."""
         labels = {
             label.name: row.labels[label.name]
             if label.name in row.labels

@@ -284,7 +284,9 @@ def metrics_url(host: str, port: int, scheme: str = "http") -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/metrics"
 
 
-_PLAIN = frozenset({"api", "insert", "metrics", "opentelemetry", "otlp", "v1", "v2", "write"})
+_PLAIN = frozenset(
+    {"api", "insert", "metrics", "opentelemetry", "otlp", "traces", "v1", "v2", "write"}
+)
 """Parts of the paths that receivers have; any other may be a token."""
 
 

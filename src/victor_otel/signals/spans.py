@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextvars import Token
 from time import time_ns
@@ -15,10 +16,11 @@ from victor_otel.engine.health import Health
 from victor_otel.model import semconv
 from victor_otel.model.operation import Live, Operation
 from victor_otel.model.span import Attributes, AttributeValue, Span, SpanKind
+from victor_otel.signals.labelsets import as_name
 from victor_otel.version import __version__
 
 _SCOPE = "victor_otel"
-_KINDS = {SpanKind.INTERNAL: trace.SpanKind.INTERNAL, SpanKind.CLIENT: trace.SpanKind.CLIENT}
+_KINDS = {kind: trace.SpanKind[kind.name] for kind in SpanKind}
 
 STATUS = "victor.operation.status"
 """How an operation ended; `success`, `failure`, `timeout`, `cancelled`, `paused` among others."""
@@ -59,17 +61,20 @@ class Spans:
         def begin(operation: Operation) -> Live | None:
             if not self._given and trace._TRACER_PROVIDER is None:  # noqa: SLF001
                 return None
-            attributes = {semconv.OPERATION_NAME: row.operation, **self._belongs(operation)}
+            told: dict[str, Any] = {semconv.OPERATION_NAME: row.operation}
+            told.update(self._belongs(operation))
             if row.expect is not None:
-                attributes |= row.expect(operation)
-            named = attributes.get(row.named)
+                told.update(row.expect(operation))
+            attributes = _known(told)
+            named = (row.operation, *(attributes.get(name) for name in row.named))
             span = self._tracer.start_span(
-                f"{row.operation} {named}" if named else row.operation,
+                " ".join(str(part) for part in named if part),
                 kind=_KINDS[row.kind],
-                attributes=_known(attributes),
+                attributes=attributes,
                 start_time=(began := time_ns()),
             )
-            return _Live(span, row, began, self._health)
+            below = _below() if row.operation == "chat" else None
+            return _Live(span, row, began, self._health, below)
 
         return begin
 
@@ -77,14 +82,17 @@ class Spans:
 class _Live:
     """A span that is under way."""
 
-    __slots__ = ("_began", "_context", "_health", "_row", "_span")
+    __slots__ = ("_began", "_below", "_context", "_health", "_row", "_span")
 
-    def __init__(self, span: trace.Span, row: Span, began: int, health: Health) -> None:
+    def __init__(self, span: trace.Span, row: Span, began: int, health: Health, below: Any) -> None:
         self._span = span
         self._row = row
         self._began = began
         self._health = health
+        self._below = below
         self._context = trace.set_span_in_context(span)
+        if below is not None:
+            self._context = context.set_value(_BELOW_KEY, below, self._context)
 
     def attach(self) -> object:
         return context.attach(self._context)
@@ -105,23 +113,54 @@ class _Live:
             if self._span.is_recording():
                 self._describe(operation)
         except Exception as error:
-            failsafe.caught(self._health, f"span.{self._row.operation}", error)
-        finally:
+            self._caught(error)
+        try:
             self._span.end(self._began + round(operation.elapsed * 1e9))
+        except Exception as error:  # of a processor of the application's
+            self._caught(error)
+
+    def _caught(self, error: Exception) -> None:
+        failsafe.caught(self._health, f"span.{self._row.of.name}", error)
 
     def _describe(self, operation: Operation) -> None:
         facts: Any = operation.facts
-        read = {name: getattr(facts, fact, None) for fact, name in self._row.facts.items()}
+        read: dict[str, Any] = {
+            name: getattr(facts, fact, None) for fact, name in self._row.facts.items()
+        }
         failed_with = operation.failed_with
-        told = {STATUS: operation.outcome, semconv.ERROR_TYPE: failed_with}
-        self._span.set_attributes(_known({**told, **read}))
+        read |= {STATUS: operation.outcome, semconv.ERROR_TYPE: failed_with}
+        if self._below is not None:
+            for each, name in _FROM_BELOW.items():
+                read[name] = getattr(self._below, each, None)
+        self._span.set_attributes(_known(read))
         if failed_with:
             self._span.set_status(trace.StatusCode.ERROR)
 
 
+_GENAI = "opentelemetry.util.genai.invocation"
+_BELOW_KEY = "opentelemetry.genai.client.inference.context"
+_FROM_BELOW = {
+    "response_id": semconv.RESPONSE_ID,
+    "response_model": semconv.RESPONSE_MODEL,
+    "server_address": semconv.SERVER_ADDRESS,
+    "server_port": semconv.SERVER_PORT,
+}
+"""What an instrumentation below knows of a call, and Victor does not."""
+
+
+def _below() -> Any:
+    """What OpenTelemetry's own instrumentations of providers write into, instead of a second span.
+
+    They look for it in the context, by this key. Without them, as nearly always, there is none.
+    """
+    genai = sys.modules.get(_GENAI)
+    return None if genai is None else genai.InferenceData()
+
+
 def _known(attributes: Attributes) -> dict[str, AttributeValue]:
-    return {
-        name: value
-        for name, value in attributes.items()
-        if value is not None and value is not False and value != ""
-    }
+    """What is known, as an exporter can bear it: as with labels, what is too long is no name."""
+    known: dict[str, AttributeValue] = {}
+    for name, value in attributes.items():
+        if value:
+            known[name] = as_name(value) if isinstance(value, str) else value
+    return known

@@ -17,6 +17,7 @@ from victor_otel.victor.areas import (
     features,
     genai,
     interfaces,
+    mcp,
     memory,
     planning,
     process,
@@ -33,6 +34,7 @@ from victor_otel.victor.verticals import coding, dataanalysis, devops, rag, rese
 AREAS: tuple[Area, ...] = (
     agents.AREA,
     interfaces.AREA,
+    mcp.AREA,
     chat.AREA,
     tools.AREA,
     providers.AREA,

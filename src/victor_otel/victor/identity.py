@@ -32,10 +32,9 @@ def _role(operation: Operation) -> str:
     return str(getattr(role, "value", None) or AGENT)
 
 
-def _team(run: Operation) -> str:
-    """A team by its name, which only an `AgentTeam` has."""
-    name = getattr(getattr(run.instance, "_config", None), "name", None)
-    return name if isinstance(name, str) and name else "team"
+def _team(_run: Operation) -> str:
+    """A team's own name is its user's words."""
+    return "team"
 
 
 def workflow_name(run: Operation) -> str:

@@ -166,5 +166,5 @@ AREA = Area(
         Tells(CHAT_TURN, "plan", PLAN),
         Feeds(CHAT_TURN, FEATURES, when="streamed", labels={"feature": "streaming"}),
     ),
-    spans=(Span(CHAT_TURN, "invoke_agent", named=semconv.AGENT_NAME),),
+    spans=(Span(CHAT_TURN, "invoke_agent", named=(semconv.AGENT_NAME,)),),
 )

@@ -84,5 +84,5 @@ AREA = Area(
         ),
         Feeds(PLAN, FEATURES, labels={"feature": "planning"}),
     ),
-    spans=(Span(TEAM_RUN, "invoke_workflow", named=semconv.AGENT_NAME),),
+    spans=(Span(TEAM_RUN, "invoke_workflow", named=(semconv.AGENT_NAME,)),),
 )

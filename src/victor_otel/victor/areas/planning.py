@@ -75,5 +75,5 @@ AREA = Area(
             for row in (Binds(making, owner=orchestrator), Begins(PLANNING, making))
         ),
     ),
-    spans=(Span(PLANNING, "plan", named=semconv.AGENT_NAME),),
+    spans=(Span(PLANNING, "plan", named=(semconv.AGENT_NAME,)),),
 )

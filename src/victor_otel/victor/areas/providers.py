@@ -240,7 +240,7 @@ AREA = Area(
         Span(
             PROVIDER_CALL,
             "chat",
-            named=semconv.REQUEST_MODEL,
+            named=(semconv.REQUEST_MODEL,),
             kind=SpanKind.CLIENT,
             expect=expect_call,
             facts={

@@ -237,7 +237,7 @@ AREA = Area(
         Span(
             TOOL_CALL,
             "execute_tool",
-            named=semconv.TOOL_NAME,
+            named=(semconv.TOOL_NAME,),
             expect=expect_call,
             facts={"reason": "victor.tool.rejection", "cache_hit": "victor.tool.cached"},
         ),

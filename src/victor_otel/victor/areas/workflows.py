@@ -71,5 +71,5 @@ AREA = Area(
         ),
         Feeds(WORKFLOW_RUN, FEATURES, labels={"feature": "workflow"}),
     ),
-    spans=(Span(WORKFLOW_RUN, "invoke_workflow", named=semconv.AGENT_NAME),),
+    spans=(Span(WORKFLOW_RUN, "invoke_workflow", named=(semconv.AGENT_NAME,)),),
 )
