@@ -341,6 +341,6 @@ GENAI_AGENT = Label(
     name=semconv.AGENT_NAME,
     fact="agent_name",
     limit=100,
-    meaning="`victor`, the role of a sub-agent or of a team's member, or the name of the team or "
+    meaning="`victor`, the role of a sub-agent or of a team's member, `team`, or the name of the "
     "workflow",
 )
