@@ -14,7 +14,16 @@ from typing import Any
 from victor_otel.model.metric import Kind, Metric
 from victor_otel.model.rows import Area
 from victor_otel.victor import catalog, shared
-from victor_otel.victor.areas import agents, chat, interfaces, process, providers, sessions, tools
+from victor_otel.victor.areas import (
+    agents,
+    chat,
+    genai,
+    interfaces,
+    process,
+    providers,
+    sessions,
+    tools,
+)
 from victor_otel.victor.ourselves import AREA as OURSELVES
 from victor_otel.victor.ourselves import BUILD_INFO, ENDPOINT_UP, HOOKS
 
@@ -57,6 +66,7 @@ def _groups() -> dict[str, tuple[Metric, ...]]:
         "Ourselves": _of(process.AREA, OURSELVES),
     }
     known = {metric for metrics in asked.values() for metric in metrics}
+    known.update(genai.AREA.metrics)  # the same calls by other names
     work = tuple(metric for metric in catalog.METRICS if metric not in known)
     ourselves = asked.pop("Ourselves")
     return {**asked, "Work": work, "Ourselves": ourselves}

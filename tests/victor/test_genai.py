@@ -23,8 +23,9 @@ from tests.victor.test_tools import own_tool
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.guide import MetricsCollector
 from victor_otel.model.metric import Metric
+from victor_otel.numbers import GROUPS
 from victor_otel.runtime import RUNTIME
-from victor_otel.victor import identity
+from victor_otel.victor import catalog, identity
 from victor_otel.victor.areas import genai
 
 D = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -362,3 +363,8 @@ def test_nothing_is_created_that_is_not_wanted(monkeypatch: pytest.MonkeyPatch) 
         made = {metric.name for metric in on.pipeline.recorder._instruments}
     assert made
     assert not any(name.startswith("gen_ai.") for name in made)
+
+
+def test_a_board_shows_each_call_once() -> None:
+    shown = {metric for metrics in GROUPS.values() for metric in metrics}
+    assert shown == set(catalog.METRICS) - set(genai.AREA.metrics)
