@@ -76,7 +76,7 @@ class Metric:
     seen, so that the first increment of each is visible to `increase()`.
 
     With `of`, each operation of that type feeds the metric: it adds the fact that `value`
-    names, or 1, if the fact that `when` names is true. So does a label with the fact that it reads.
+    names, or 1, if the fact that `when` names is true. A label has the value of what it reads.
     A metric that several types feed has `Feeds` rows instead. An `UpDown` has those that are
     under way, by their interface.
     """
