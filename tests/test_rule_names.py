@@ -122,6 +122,9 @@ UNREAD: Mapping[str, Sequence[str]] = {
     "counts failures by cause; alerts are on the ratios of the work that failed": (
         "victor_errors_total",
     ),
+    "an export of spans that fails counts as a dropped export as well, which an alert reads": (
+        "victor_otel_spans_dropped_total",
+    ),
     "the same calls by OpenTelemetry's names; rules read them by Victor's": tuple(
         metric.prometheus_name for metric in genai.AREA.metrics
     ),
