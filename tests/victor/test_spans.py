@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 
+from tests.processes import ROOT, run
 from tests.traced import Traced
 from tests.victor.agents import Recorded, agent, model, recording
 from tests.victor.test_chat import (
@@ -354,8 +354,7 @@ print(traced.tree(), traced.problems())
 
 
 def test_the_global_provider_is_used_as_soon_as_it_is_set() -> None:
-    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False)
-    assert done.stdout == "['execute_tool own_tool'] []\n", done.stderr
+    assert run(LATE).stdout == "['execute_tool own_tool'] []\n"
 
 
 async def test_what_is_no_name_is_other() -> None:
@@ -453,8 +452,9 @@ async def test_messages_to_the_server_are_spans_with_the_tool_below_its_call() -
     )
 
 
-SERVER = """
-import asyncio
+SERVER = f"""
+import asyncio, sys
+sys.path.insert(0, {str(ROOT)!r})
 from tests.victor.test_interfaces import mcp_server, own_tools
 asyncio.run(mcp_server(*own_tools()).start_stdio_server())
 """

@@ -54,7 +54,8 @@ class Followers:
         """Counts the operations that have begun and not ended, by interface."""
         self.tells: list[Tells] = []
         self.observers: list[tuple[str, BoundObserver]] = []
-        self._may_fail = kind.has_fact("error_type")
+        counted = bool(kind.component) or kind.has_fact("component")
+        self._may_fail = counted and kind.has_fact("error_type")
 
     def publish(self, operation: Operation) -> None:
         """Hands the facts of a finished operation to those around it, and to the metrics."""
