@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from victor_otel.signals import webconfig
 from victor_otel.signals.settings import (
@@ -30,9 +31,9 @@ from victor_otel.signals.settings import (
 _RECEIVER = "/api/v1/otlp"
 """The path of Prometheus's own OTLP receiver."""
 _TO_COLLECTOR = f"export {OTEL_ENDPOINT.name}=http://COLLECTOR:4318"
-_METRICS, _SPANS = "opentelemetry_metrics_exporter", "opentelemetry_traces_exporter"
+METRICS, SPANS = "opentelemetry_metrics_exporter", "opentelemetry_traces_exporter"
 """The groups of entry points by which packages provide exporters."""
-_BUILT_IN = {_METRICS: ("prometheus", "otlp", "console"), _SPANS: ("otlp", "console")}
+_BUILT_IN = {METRICS: ("prometheus", "otlp", "console"), SPANS: ("otlp", "console")}
 _OURS = ("VICTOR_OTEL_", "VICTOR_PROMETHEUS_")
 """Nobody but us reads what begins like this."""
 _SIMILAR = 0.88
@@ -98,21 +99,29 @@ def cautions(
     yield from _of_certificates(settings, environ)
 
 
-def is_provided(exporter: str, group: str = _METRICS) -> bool:
+def is_provided(exporter: str, group: str = METRICS) -> bool:
     """Whether an installed package provides an exporter of metrics of this name."""
     found = importlib.metadata.entry_points(group=group, name=exporter)
     return exporter in _BUILT_IN[group] or bool(list(found))
 
 
+def provided(exporter: str, group: str, protocol: str) -> Any:
+    """The class of an exporter that an installed package provides; of OTLP that of a protocol."""
+    if exporter == "otlp":
+        exporter = f"otlp_proto_{'grpc' if protocol == 'grpc' else 'http'}"
+    (entry_point, *_) = importlib.metadata.entry_points(group=group, name=exporter)
+    return entry_point.load()
+
+
 def provides_spans(exporter: str) -> bool:
     """Whether an installed package provides an exporter of spans of this name."""
-    return is_provided(exporter, _SPANS)
+    return is_provided(exporter, SPANS)
 
 
 def _of_exporters(settings: Settings) -> Iterator[Caution]:
     for variable, group, names in (
-        (OTEL_EXPORTER, _METRICS, settings.exporters),
-        (OTEL_TRACES_EXPORTER, _SPANS, settings.trace_exporters),
+        (OTEL_EXPORTER, METRICS, settings.exporters),
+        (OTEL_TRACES_EXPORTER, SPANS, settings.trace_exporters),
     ):
         known = _BUILT_IN[group]
         for name in names:

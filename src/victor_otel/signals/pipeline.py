@@ -6,7 +6,6 @@ application's own, and swallow its metrics.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import socket
@@ -17,11 +16,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import metrics
+from opentelemetry import metrics, trace
 
 from victor_otel.engine import failsafe
 from victor_otel.engine.health import Health
-from victor_otel.signals.cautions import cautions, is_provided, misspelt
+from victor_otel.signals.cautions import METRICS, cautions, is_provided, misspelt, provided
 from victor_otel.signals.recorder import Recorder, is_placeholder
 from victor_otel.signals.settings import (
     GENAI,
@@ -125,13 +124,14 @@ def _of(provider: metrics.MeterProvider, health: Health) -> Pipeline:
 def _of_environment(settings: Settings, health: Health, lifetime: str) -> Pipeline:
     """What the application has not set up for itself, as the environment asks for it."""
     provider = metrics.get_meter_provider()
-    if is_placeholder(provider):
+    is_ours = is_placeholder(provider)
+    if is_ours:
         _warn(settings, lifetime)
-    if is_placeholder(provider) and settings.exporters:
+    if is_ours and settings.exporters:
         built = _build(settings, health, lifetime)
     else:
         built = _of(provider, health)
-    if settings.trace_exporters and _is_untraced():
+    if settings.trace_exporters and is_placeholder(trace.get_tracer_provider()):
         from victor_otel.signals import traces
 
         resource = _resource(lifetime, settings.instance)
@@ -139,13 +139,6 @@ def _of_environment(settings: Settings, health: Health, lifetime: str) -> Pipeli
         built.exit_timeout = settings.exit_timeout
         built.outlets += outlets
     return built
-
-
-def _is_untraced() -> bool:
-    """Whether no application has set a TracerProvider."""
-    from opentelemetry import trace
-
-    return type(trace.get_tracer_provider()).__name__ == "ProxyTracerProvider"
 
 
 def _recorder_of(provider: Any, health: Health) -> Recorder:
@@ -226,7 +219,7 @@ def _build(settings: Settings, health: Health, lifetime: str) -> Pipeline:
         resource=_resource(built.lifetime, settings.instance),
         # Without spans there is nothing that an exemplar could name.
         exemplar_filter=AlwaysOffExemplarFilter()
-        if _is_untraced() and not settings.trace_exporters
+        if is_placeholder(trace.get_tracer_provider()) and not settings.trace_exporters
         else TraceBasedExemplarFilter(),
         shutdown_on_exit=False,
     )
@@ -309,12 +302,7 @@ def exporter(name: str, settings: Settings, lifetime: str) -> Any:
         from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 
         return ConsoleMetricExporter(out=sys.stderr, **options)
-    if name == "otlp":
-        name = f"otlp_proto_{'grpc' if settings.otlp_protocol == 'grpc' else 'http'}"
-    (entry_point, *_) = importlib.metadata.entry_points(
-        group="opentelemetry_metrics_exporter", name=name
-    )
-    return entry_point.load()(**options)
+    return provided(name, METRICS, settings.otlp_protocol)(**options)
 
 
 def _deltas() -> Mapping[type, Any]:

@@ -218,6 +218,6 @@ def _number(value: object) -> float:
         return math.nan
 
 
-def is_placeholder(provider: metrics.MeterProvider) -> bool:
-    """Whether `provider` is what the API gives as long as nobody has set one."""
-    return type(provider).__name__ == "_ProxyMeterProvider"
+def is_placeholder(provider: object) -> bool:
+    """Whether `provider`, of metrics or of spans, is what the API gives until one is set."""
+    return type(provider).__name__ in {"_ProxyMeterProvider", "ProxyTracerProvider"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from victor_otel.engine import failsafe
 from victor_otel.engine.health import Health
-from victor_otel.signals.cautions import provides_spans
+from victor_otel.signals.cautions import SPANS, provided, provides_spans
 from victor_otel.signals.delivery import Followed, Outlet, place
 from victor_otel.signals.settings import Settings
 
@@ -98,9 +97,4 @@ def exporter(name: str, settings: Settings) -> Any:
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
         return ConsoleSpanExporter(out=sys.stderr)
-    if name == "otlp":
-        name = f"otlp_proto_{'grpc' if settings.otlp_traces_protocol == 'grpc' else 'http'}"
-    (entry_point, *_) = importlib.metadata.entry_points(
-        group="opentelemetry_traces_exporter", name=name
-    )
-    return entry_point.load()()
+    return provided(name, SPANS, settings.otlp_traces_protocol)()
