@@ -16,6 +16,7 @@ from victor_otel.model.metric import Kind, Metric
 from victor_otel.model.operation import Operation, OperationType
 from victor_otel.model.rows import Area
 from victor_otel.victor import catalog
+from victor_otel.victor.areas.propagation import caller
 from victor_otel.victor.context import describe
 from victor_otel.victor.identity import agent_name, belongs
 from victor_otel.victor.outcomes import ending
@@ -169,12 +170,13 @@ class Instrumentation:
             return Recording(kind, [row for row in rows if row.type is kind], recorder)
 
         provider = self._tracer_provider or pipeline.tracer_provider
-        spans = Spans(provider, self.health, belongs)
+        spans = Spans(provider, self.health, belongs, caller)
         self.engine.connect(
             metrics,
             lambda kind: spans.of(catalog.SPANS[kind]),
             nobody_listens if recorder.is_unheard() and spans.is_unheard() else lambda: False,
             left_out,
+            spans.fields,
         )
         read: dict[Metric, Any] = {
             reading.metric: functools.partial(reading.read, *self._state_of(area))

@@ -30,10 +30,16 @@ from victor_otel.model.operation import (
     Timed,
     innermost,
 )
-from victor_otel.model.rows import Begins, Binds, Target, Tells
+from victor_otel.model.rows import Begins, Binds, Carries, Target, Tells
 
 BoundObserver = Callable[[Operation, Record], None]
 Trace = Callable[[Operation], Live | None]
+Fields = Callable[[], Mapping[str, str]]
+"""Gives the fields by which another process learns of the current span; none without one."""
+
+
+def _no_fields() -> Mapping[str, str]:
+    return {}
 
 
 def _nothing(_operation: Operation) -> None:
@@ -145,15 +151,17 @@ class Engine:
         spans: Callable[[OperationType[object]], Trace] | None,
         is_unheard: Callable[[], bool],
         needless: Container[object] = (),
+        fields: Fields = _no_fields,
     ) -> None:
         """Has `metrics(type)` feed the metrics of each type, and `spans(type)` make its spans.
 
-        Without them the next operation opens the pipeline.
+        Without them the next operation opens the pipeline. `fields` are what other processes get.
 
         What leaves no state is idle as long as `is_unheard` says so. Rows in `needless` tell
         nothing, and no operation of a type there is named.
         """
         self._is_unheard = is_unheard
+        self.fields = fields
         told: dict[OperationType[object], list[Tells]] = {}
         for row in self._tells:
             if isinstance(row.source, OperationType) and row not in needless:
@@ -330,7 +338,7 @@ class Plan:
     def __init__(
         self,
         target: str,
-        rows: Sequence[Begins | Binds | Tells],
+        rows: Sequence[Begins | Binds | Carries | Tells],
         engine: Engine,
         *,
         leaves_state: bool = True,
@@ -357,6 +365,7 @@ class Plan:
         self.only_tells = bool(self.tells) and not begins and not binds
         """Whether it is an inner function of operations that others begin, and nothing else."""
         self.opens = any(row.opens for row in binds)
+        self.carries = next((row for row in rows if isinstance(row, Carries)), None)
         self._told = tuple({row.type for row in self.tells})
         self._begins = tuple(_Beginning(row, self) for row in begins)
         self._interface = next((row.interface for row in binds if row.interface), "")
@@ -380,6 +389,24 @@ class Plan:
     def stays_idle(self) -> bool:
         """Asked of an idle plan at each call: whether it is to stay so."""
         return self.engine.stays_idle()
+
+    def carried(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], skip: int
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call, with the trace context in the one that takes it on."""
+        row = self.carries
+        try:
+            fields = self.engine.fields() if self.engine.enabled else None
+            if row is not None and fields:
+                (name,) = row.target.arguments
+                at = self.positions.get(name, len(args)) + skip
+                if at < len(args):
+                    args = (*args[:at], row.put(args[at], fields), *args[at + 1 :])
+                elif (value := row.put(kwargs.get(name, UNSET), fields)) is not UNSET:
+                    kwargs = {**kwargs, name: value}
+        except Exception as error:
+            failsafe.caught(self.engine.health, self.target, error)
+        return args, kwargs
 
     def told(self) -> Frame | None:
         """The innermost frame of an operation under way that is to be told something."""

@@ -52,6 +52,8 @@ def wrap(
             takes_self, kind = False, staticmethod
     plan = plan.at(_positions(function, plan.arguments, takes_self=takes_self))
     is_coroutine = inspect.iscoroutinefunction(function)
+    if plan.carries is not None:
+        call = _carrying(call, plan, is_coroutine=is_coroutine, takes_self=takes_self)
     if plan.only_tells:
         wrapper = _telling_later(call, plan) if is_coroutine else _telling(call, plan)
     elif is_coroutine:
@@ -96,6 +98,21 @@ def _positions(function: Any, arguments: Sequence[str], *, takes_self: bool) -> 
     code = getattr(inspect.unwrap(function), "__code__", None)  # a decorator's has `*args`
     names = code.co_varnames[takes_self : code.co_argcount] if code is not None else ()
     return {name: names.index(name) for name in arguments if name in names}
+
+
+def _carrying(function: Function, plan: Plan, *, is_coroutine: bool, takes_self: bool) -> Function:
+    """Looks for the trace when the function begins: then its own span is current."""
+    skip = int(takes_self)
+
+    async def call_later(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = plan.carried(args, kwargs, skip)
+        return await function(*args, **kwargs)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = plan.carried(args, kwargs, skip)
+        return function(*args, **kwargs)
+
+    return call_later if is_coroutine else call
 
 
 def _telling(function: Function, plan: Plan) -> Function:

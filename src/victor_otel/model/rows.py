@@ -5,7 +5,7 @@ A row that makes no sense is refused when it is made, so when its area is import
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
 from typing import Any
 
@@ -129,6 +129,22 @@ class Binds:
 
 
 @declared
+class Carries:
+    """`target` hands on to another process, in its one argument here, which trace it is part of.
+
+    `put(given, fields)` gives the argument with the fields of the trace context in it. It is
+    given UNSET for an argument that is left out, and may give it back; it changes no object.
+    """
+
+    target: Target
+    put: Callable[[Any, Mapping[str, str]], Any]
+
+    def __post_init__(self) -> None:
+        if len(self.target.arguments) != 1:
+            raise ValueError(f"{self.target.path}: one argument carries the trace context")
+
+
+@declared
 class Feeds:
     """Each operation of a type feeds a metric that others feed as well; as `Metric.of` does.
 
@@ -179,7 +195,7 @@ class Observes:
             raise ValueError(f"{self.source.name}: its own row says when it begins")
 
 
-Row = Begins | Tells | Binds | Feeds | Observes
+Row = Begins | Tells | Binds | Carries | Feeds | Observes
 
 
 @declared

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Token
 from time import time_ns
 from typing import Any
@@ -37,7 +37,8 @@ def nobody_listens() -> bool:
 class Spans:
     """Makes spans with the tracer of a provider, or with that of the application.
 
-    `belongs` gives the attributes that every span has: to whose work it belongs.
+    `belongs` gives the attributes that every span has: to whose work it belongs. `caller` gives
+    what another process sent of its trace.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Spans:
         provider: trace.TracerProvider | None,
         health: Health,
         belongs: Callable[[Operation], Attributes],
+        caller: Callable[[Operation], Mapping[str, str]],
     ) -> None:
         self._given = provider is not None
         self._tracer = trace.get_tracer(_SCOPE, __version__, provider)
         self._health = health
         self._belongs = belongs
+        self._caller = caller
 
     def is_unheard(self) -> bool:
         """Whether nobody listens: no application has set a TracerProvider."""
@@ -66,17 +69,54 @@ class Spans:
             if row.expect is not None:
                 told.update(row.expect(operation))
             attributes = _known(told)
+            around, links = context.get_current(), ()
+            current = trace.get_current_span(around)
+            if current is trace.INVALID_SPAN or row.kind is SpanKind.SERVER:
+                around, links = _called(self._caller(operation), around, current)
             named = (row.operation, *(attributes.get(name) for name in row.named))
             span = self._tracer.start_span(
                 " ".join(str(part) for part in named if part),
+                context=around,
                 kind=_KINDS[row.kind],
                 attributes=attributes,
+                links=links,
                 start_time=(began := time_ns()),
             )
             below = _below() if row.operation == "chat" else None
             return _Live(span, row, began, self._health, below)
 
         return begin
+
+    def fields(self) -> Mapping[str, str]:
+        """What tells another process of the current span, as the application's propagator says it.
+
+        Of that only which trace it is.
+        """
+        if self.is_unheard():
+            return {}
+        from opentelemetry import propagate  # reads entry points, which few processes need
+
+        fields: dict[str, str] = {}
+        propagate.inject(fields)
+        return {name: fields[name] for name in _TRACE_CONTEXT if name in fields}
+
+
+_TRACE_CONTEXT = ("traceparent", "tracestate")
+
+
+def _called(
+    sent: Mapping[str, str], around: context.Context, current: trace.Span
+) -> tuple[context.Context, tuple[trace.Link, ...]]:
+    """The context that a caller's span is the parent in, with a link to what was current."""
+    if not sent:
+        return around, ()
+    from opentelemetry import propagate
+
+    remote = propagate.extract(sent, around)
+    known = current.get_span_context()
+    if trace.get_current_span(remote).get_span_context() == known or not known.is_valid:
+        return remote, ()
+    return remote, (trace.Link(known),)
 
 
 class _Live:

@@ -6,7 +6,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from victor_otel.model.metric import Metric, UpDown
 from victor_otel.model.operation import OperationType
-from victor_otel.model.rows import Area, Begins, Binds, Feeds, Observes, Row, Target, Tells
+from victor_otel.model.rows import (
+    Area,
+    Begins,
+    Binds,
+    Carries,
+    Feeds,
+    Observes,
+    Row,
+    Target,
+    Tells,
+)
 from victor_otel.victor import ourselves, shared
 from victor_otel.victor.areas import (
     agents,
@@ -21,6 +31,7 @@ from victor_otel.victor.areas import (
     memory,
     planning,
     process,
+    propagation,
     providers,
     security,
     sessions,
@@ -35,6 +46,7 @@ AREAS: tuple[Area, ...] = (
     agents.AREA,
     interfaces.AREA,
     mcp.AREA,
+    propagation.AREA,
     chat.AREA,
     tools.AREA,
     providers.AREA,
@@ -82,14 +94,14 @@ OBSERVED = tuple(
 """The types whose operations observers are shown."""
 
 
-WrappingRow = Begins | Tells | Binds
+WrappingRow = Begins | Tells | Binds | Carries
 
 
 def wrapping(area: Area) -> Iterator[WrappingRow]:
     """The rows of an area that wrap a function."""
     for row in area.rows:
         match row:
-            case Begins() | Binds() | Tells(source=Target()):
+            case Begins() | Binds() | Carries() | Tells(source=Target()):
                 yield row
             case Observes(source=Target() as target):
                 yield Begins(_OWN[row], target, when=row.when)
