@@ -28,6 +28,8 @@ class Backend:
     answer: Any
     port: int = 0
     requests: list[bytes] = field(default_factory=list[bytes])
+    """Of metrics."""
+    traces: list[bytes] = field(default_factory=list[bytes])
     paths: list[str] = field(default_factory=list[str])
     """Of HTTP, where they went."""
     headers: list[Mapping[str, str]] = field(default_factory=list[Mapping[str, str]])
@@ -36,9 +38,9 @@ class Backend:
     """Set unless it is to keep silent."""
 
     def spans(self) -> dict[str, list[Any]]:
-        """The spans of all requests by the name of their service, which are requests of spans."""
+        """The spans of all requests by the name of their service."""
         found: dict[str, list[Any]] = {}
-        for body in self.requests:
+        for body in self.traces:
             request = trace_messages.ExportTraceServiceRequest.FromString(body)
             for each in request.resource_spans:
                 named = {one.key: one.value.string_value for one in each.resource.attributes}
@@ -46,8 +48,8 @@ class Backend:
                 kept.extend(span for scope in each.scope_spans for span in scope.spans)
         return found
 
-    def take(self, body: bytes, headers: Mapping[str, str]) -> None:
-        self.requests.append(body)
+    def take(self, body: bytes, headers: Mapping[str, str], *, traces: bool = False) -> None:
+        (self.traces if traces else self.requests).append(body)
         self.headers.append(headers)
         self.arrived.set()
         assert self.release.wait(30)
@@ -66,7 +68,8 @@ def http(
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             backend.paths.append(self.path)
             packed = self.headers.get("content-encoding") == "gzip"
-            backend.take(gzip.decompress(body) if packed else body, dict(self.headers))
+            whole = gzip.decompress(body) if packed else body
+            backend.take(whole, dict(self.headers), traces=self.path.endswith("/v1/traces"))
             self.send_response(backend.answer)
             self.send_header("content-length", "0")
             self.send_header("location", "/elsewhere")
@@ -116,7 +119,8 @@ def rpc(
 
     class Tracer(trace_services.TraceServiceServicer):
         def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
-            backend.take(request.SerializeToString(), dict(context.invocation_metadata()))
+            metadata = dict(context.invocation_metadata())
+            backend.take(request.SerializeToString(), metadata, traces=True)
             if backend.answer != "OK":
                 context.abort(grpc.StatusCode[backend.answer], "secret words of the backend")
             return trace_messages.ExportTraceServiceResponse()

@@ -61,6 +61,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pipelin
 
     def connect(url: str, protocol: str = "http", **environ: str) -> Pipeline:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
         monkeypatch.setenv(
             "OTEL_EXPORTER_OTLP_PROTOCOL", {"http": "http/protobuf"}.get(protocol, protocol)
         )

@@ -442,6 +442,7 @@ def test_an_endpoint_that_is_open_to_others_is_a_warning(
 
 def push_to(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
 
 
 PROTOCOLS = {"http/protobuf": http, "grpc": rpc}
@@ -486,7 +487,20 @@ def test_a_backend_of_spans_is_tried_like_one_of_metrics(
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", where)
             word = "problem" if status else "ok"
             assert found("otlp spans", status) == [(word, said.format(where))]
-        assert backend.requests == [b""]
+        assert backend.traces == [b""]
+
+
+def test_one_address_is_tried_for_each_signal_and_may_take_no_spans(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with http(404) as backend:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{backend.port}")
+        _, report = diagnose()
+    tried = {f["check"]: f["command"] for f in report["findings"] if f["check"].startswith("otlp")}
+    assert tried == {
+        "otlp": "export OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:PORT",
+        "otlp spans": "export OTEL_TRACES_EXPORTER=none",
+    }
 
 
 REFUSALS = {

@@ -48,22 +48,24 @@ def undelivered(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if "deliver" in line or "opentelemetry." in line]
 
 
+SIGNALS = {"metrics": "metrics", "spans": "traces"}
+"""What one address gets, and the end of each one's path."""
+
+
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_a_refusing_backend_delays_the_exit_by_the_bound_at_most(protocol: str) -> None:
     endpoint = f"http://127.0.0.1:{free_port()}"
     done = run(TIMED, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_EXPORTER_OTLP_PROTOCOL=protocol)
     assert exit_seconds(done.stderr) < 4  # the plain SDK takes 7 to 10
-    (line,) = undelivered(done.stderr)
-    shown, said = (
-        (endpoint, "UNAVAILABLE, connection refused")
-        if protocol == "grpc"
-        else (f"{endpoint}/v1/metrics", "connection refused")
-    )
-    assert re.fullmatch(
-        rf"ERROR:victor_otel:victor-otel: could not deliver the last metrics to {shown}: {said} "
-        r"\(\d+ (try|tries) in [\d.]+ s, VICTOR_OTEL_EXIT_TIMEOUT\); \d+ data points lost\.",
-        line,
-    ), line
+    said = "UNAVAILABLE, connection refused" if protocol == "grpc" else "connection refused"
+    lines = undelivered(done.stderr)
+    for line, what, pieces in zip(lines, SIGNALS, ("data points", "spans"), strict=True):
+        shown = endpoint if protocol == "grpc" else rf"{endpoint}/v1/{SIGNALS[what]}"
+        assert re.fullmatch(
+            rf"ERROR:victor_otel:victor-otel: could not deliver the last {what} to {shown}: {said} "
+            rf"\(\d+ (try|tries) in [\d.]+ s, VICTOR_OTEL_EXIT_TIMEOUT\); \d+ {pieces} lost\.",
+            line,
+        ), line
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
@@ -76,11 +78,13 @@ def test_a_silent_backend_delays_the_exit_by_the_bound_at_most(protocol: str) ->
             VICTOR_OTEL_EXIT_TIMEOUT="0.5",
         )
     assert exit_seconds(done.stderr) < 4
-    (line,) = undelivered(done.stderr)
-    assert re.search(
-        r": no answer \(1 try in [\d.]+ s, VICTOR_OTEL_EXIT_TIMEOUT\); \d+ data points may be lost\.",
-        line,
-    ), line
+    lines = undelivered(done.stderr)
+    for line, pieces in zip(lines, ("data points", "spans"), strict=True):
+        assert re.search(
+            r": no answer \(1 try in [\d.]+ s, VICTOR_OTEL_EXIT_TIMEOUT\); "
+            rf"\d+ {pieces} may be lost\.",
+            line,
+        ), line
 
 
 def test_the_console_exporter_writes_to_stderr_and_open_sessions_end_with_the_process() -> None:

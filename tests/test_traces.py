@@ -45,6 +45,20 @@ def test_spans_and_metrics_go_where_each_is_sent() -> None:
     assert (set(spans.paths), set(metrics.paths)) == ({"/v1/traces"}, {"/v1/metrics"})
 
 
+def test_one_address_gets_spans_and_metrics() -> None:
+    with http() as backend:
+        run(WORK, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{backend.port}")
+    assert set(backend.paths) == {"/v1/traces", "/v1/metrics"}
+    assert sorted(span.name for span in backend.spans()["victor"]) == TREE
+
+
+def test_where_no_spans_are_taken_the_log_says_how_to_send_none() -> None:
+    with http(404) as backend:
+        done = run(WORK, **target(backend.port))
+    (line,) = (line for line in done.stderr.splitlines() if "404 Not Found" in line)
+    assert line.endswith("spans lost. If it takes no spans, set OTEL_TRACES_EXPORTER=none.")
+
+
 @pytest.mark.parametrize(
     ("environ", "made"),
     [
@@ -94,7 +108,7 @@ print(json.dumps([private, sorted(span.name for span in kept.get_finished_spans(
             **target(backend.port),
         )
     assert told == [None, TREE]
-    assert backend.requests == []
+    assert backend.traces == []
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -29,6 +29,7 @@ from victor_otel.signals.cautions import cautions
 from victor_otel.signals.settings import (
     MAX_PORT,
     OTEL_DISABLED,
+    OTEL_TRACES_EXPORTER,
     PROMETHEUS_ENABLED,
     PROMETHEUS_PORT,
     PROMETHEUS_WEB_CONFIG,
@@ -338,7 +339,7 @@ def _exporters(_report: Report) -> Iterator[Finding]:
         )
     if "otlp" in settings.trace_exporters:
         yield _otlp(
-            "otlp spans",
+            _SPANS,
             settings.otlp_traces_url,
             settings.otlp_traces_protocol,
             partial(_spans_exporter, settings),
@@ -441,6 +442,9 @@ def _spans_exporter(settings: Settings) -> tuple[Any, object]:
     return traces.exporter("otlp", settings), ()
 
 
+_SPANS = "otlp spans"
+
+
 def _otlp(
     check: str, endpoint: str, protocol: str, make: Callable[[], tuple[Any, object]]
 ) -> Finding:
@@ -466,11 +470,12 @@ def _otlp(
     if answered and tries.cause is None:
         return finding(status=OK, detail=f"{url} answers ({protocol})")
     cause = tries.cause or causes.TIMED_OUT
+    needless = cause.absent and check == _SPANS
     return finding(
         status=PROBLEM,
         detail=f"could not deliver to {url}: {cause.what}",
         why=cause.why,
-        command=cause.command,
+        command=f"export {OTEL_TRACES_EXPORTER.name}=none" if needless else cause.command,
     )
 
 

@@ -170,13 +170,14 @@ class Instrumentation:
             return Recording(kind, [row for row in rows if row.type is kind], recorder)
 
         provider = self._tracer_provider or pipeline.tracer_provider
-        spans = Spans(provider, self.health, belongs, caller)
+        spans = Spans(provider, self.health, belongs, caller, pipeline.contents)
         self.engine.connect(
             metrics,
             lambda kind: spans.of(catalog.SPANS[kind]),
             nobody_listens if recorder.is_unheard() and spans.is_unheard() else lambda: False,
             left_out,
-            spans.fields,
+            fields=spans.fields,
+            keeps_contents=pipeline.contents is not None,
         )
         read: dict[Metric, Any] = {
             reading.metric: functools.partial(reading.read, *self._state_of(area))

@@ -28,6 +28,8 @@ DEFAULTS: dict[str, Any] = {
     "instance": "",
     "exit_timeout": 1.0,
     "genai": ("0.1",),
+    "capture": "no_content",
+    "completion_hook": "",
     "config_file": False,
     "problems": (),
 }
@@ -382,7 +384,17 @@ TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({ENDPOINT: "http://c:4318"}, ()),  # often a Prometheus, which takes metrics only
+        ({ENDPOINT: "http://c:4318"}, ("otlp",)),
+        ({ENDPOINT: "http://c:4318/otlp"}, ("otlp",)),
+        ({ENDPOINT: "http://c:4318/insert/opentelemetry"}, ("otlp",)),
+        ({ENDPOINT: "http://c:4318", TRACES: "none"}, ()),
+        ({ENDPOINT: "http://c:4318", TRACES: "console"}, ("console",)),
+        # The receivers of Prometheus and VictoriaMetrics, which take metrics only.
+        ({ENDPOINT: "http://p:9090/api/v1/otlp"}, ()),
+        ({ENDPOINT: "https://p/prometheus/api/v1/otlp/"}, ()),
+        ({ENDPOINT: "http://v:8428/opentelemetry"}, ()),
+        ({ENDPOINT: "http://[broken"}, ("otlp",)),
+        ({METRICS_ENDPOINT: "http://c:4318/v1/metrics"}, ()),
         ({TRACES_ENDPOINT: "http://c:4318/v1/traces"}, ("otlp",)),
         ({TRACES: "otlp"}, ("otlp",)),
         ({TRACES: " otlp , console,,"}, ("otlp", "console")),
@@ -391,10 +403,25 @@ TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
     ],
     ids=str,
 )
-def test_spans_are_asked_for_by_variables_of_theirs(
+def test_spans_are_asked_for_by_their_variables_or_by_an_address_that_takes_them(
     environ: dict[str, str], expected: tuple[str, ...]
 ) -> None:
     assert read(**environ)["trace_exporters"] == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "capture", "problems"),
+    [
+        ("SPAN_ONLY", "span_only", 0),
+        ("event_only", "event_only", 0),
+        (" Span_And_Event ", "span_and_event", 0),
+        ("NO_CONTENT", "no_content", 0),
+        ("true", "no_content", 1),
+    ],
+)
+def test_contents_have_four_values(value: str, capture: str, problems: int) -> None:
+    found = read(OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=value)
+    assert (found["capture"], len(found["problems"])) == (capture, problems)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ class Point:
 
 @contextmanager
 def note_taker(port: int = 0) -> Iterator[tuple[str, Sequence[Sequence[Point]]]]:
-    """An OTLP backend that only notes the sums in each request; its URL, and the notes."""
+    """An OTLP backend that notes the sums in each request of metrics; its URL, and the notes."""
     requests: list[Sequence[Point]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -96,7 +96,8 @@ def note_taker(port: int = 0) -> Iterator[tuple[str, Sequence[Sequence[Point]]]]
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            requests.append(list(_points(ExportMetricsServiceRequest.FromString(body))))
+            if self.path.endswith("/v1/metrics"):
+                requests.append(list(_points(ExportMetricsServiceRequest.FromString(body))))
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()

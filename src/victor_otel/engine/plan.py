@@ -151,17 +151,23 @@ class Engine:
         spans: Callable[[OperationType[object]], Trace] | None,
         is_unheard: Callable[[], bool],
         needless: Container[object] = (),
+        *,
         fields: Fields = _no_fields,
+        keeps_contents: bool = False,
     ) -> None:
         """Has `metrics(type)` feed the metrics of each type, and `spans(type)` make its spans.
 
         Without them the next operation opens the pipeline. `fields` are what other processes get.
+        Streams keep what they said where `keeps_contents` says so.
 
         What leaves no state is idle as long as `is_unheard` says so. Rows in `needless` tell
         nothing, and no operation of a type there is named.
         """
         self._is_unheard = is_unheard
         self.fields = fields
+        for plan in self.plans:
+            plan.keep_contents(keeps_contents)
+        self.keeps_contents = keeps_contents
         told: dict[OperationType[object], list[Tells]] = {}
         for row in self._tells:
             if isinstance(row.source, OperationType) and row not in needless:
@@ -358,8 +364,10 @@ class Plan:
         """Where these stand, the instance excluded."""
         begins = [row for row in rows if isinstance(row, Begins)]
         binds = [row for row in rows if isinstance(row, Binds)]
-        streams = (row.target.stream for row in begins if row.target.stream is not None)
-        self.facts = next(streams, None)
+        streams = [row.target for row in begins if row.target.stream is not None]
+        self._streams = streams[0] if streams else None
+        self.facts = None if self._streams is None else self._streams.stream
+        """What is known of each stream is an instance of this class."""
         self.owner = next((row.owner for row in binds if row.owner), None)
         self.tells = tuple(row for row in rows if isinstance(row, Tells))
         self.only_tells = bool(self.tells) and not begins and not binds
@@ -381,10 +389,16 @@ class Plan:
         if key not in self._variants:
             variant = copy.copy(self)
             variant.positions = positions
+            variant.keep_contents(self.engine.keeps_contents)
             variant._begins = tuple(_Beginning(one.row, variant) for one in self._begins)  # noqa: SLF001
             self.engine.plans.append(variant)
             self._variants[key] = variant
         return self._variants[key]
+
+    def keep_contents(self, wanted: bool) -> None:
+        """Whether what is known of a stream includes what it said."""
+        if self._streams is not None:
+            self.facts = (wanted and self._streams.keeping) or self._streams.stream
 
     def stays_idle(self) -> bool:
         """Asked of an idle plan at each call: whether it is to stay so."""

@@ -40,6 +40,8 @@ class Target:
     """The base method is abstract: every class that overrides it is wrapped, later ones too."""
     stream: type[Any] | None = None
     """A `StreamFacts` class, for functions that return an iterator."""
+    keeping: type[Any] | None = None
+    """One that keeps the content as well, for where a user wants contents."""
     asgi: str = ""
     """The attribute that holds an ASGI application, whose requests are the calls."""
     needs: Extra | None = None

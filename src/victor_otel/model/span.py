@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from typing import Any
 
 from victor_otel.model.declared import declared
 from victor_otel.model.operation import Operation, OperationType
@@ -27,7 +28,9 @@ class Span:
     """One span for each operation of a type, named `operation` and what is known of `named`.
 
     `expect` gives the attributes that its start knows, by which a sampler may decide. Those in
-    `facts` are read of the finished operation: the attribute of each fact.
+    `facts` are read of the finished operation: the attribute of each fact. `content` gives what
+    was said, structured, by the attribute that it goes into; it is asked only where a user wants
+    contents.
     """
 
     of: OperationType[object]
@@ -38,6 +41,7 @@ class Span:
     kind: SpanKind = SpanKind.INTERNAL
     expect: Callable[[Operation], Attributes] | None = None
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    content: Callable[[Operation], Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         for fact in self.facts:

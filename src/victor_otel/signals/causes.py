@@ -37,6 +37,8 @@ class Cause:
     """Whether the data did not arrive; else nobody knows, since there was no answer."""
     data: bool = False
     """Whether it is the data that is refused, not whoever sends it."""
+    absent: bool = False
+    """Whether nobody there takes this signal: metrics, or spans."""
 
 
 _GRPC = f"export {OTEL_PROTOCOL.name}=grpc"
@@ -113,7 +115,8 @@ _REJECTED = Cause(
     setting=OTEL_HEADERS,
 )
 _WRONG_PATH = Cause(
-    why="there is a server, but no OTLP receiver of metrics at this path",
+    why="there is a server, but no OTLP receiver of this signal at this path",
+    absent=True,
 )
 _TOO_LARGE = Cause(
     why="the backend's own limit is below what an export holds",

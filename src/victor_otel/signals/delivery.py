@@ -20,7 +20,7 @@ from opentelemetry.sdk.metrics.export import (
 
 from victor_otel.engine import failsafe
 from victor_otel.engine.health import Health
-from victor_otel.signals.causes import watch
+from victor_otel.signals.causes import Cause, watch
 from victor_otel.signals.settings import EXIT_TIMEOUT, shown_url
 
 logger = logging.getLogger("victor_otel")
@@ -97,8 +97,8 @@ class Followed:
         """How many of them do not come again with the next export."""
         raise NotImplementedError
 
-    def advice(self) -> str:
-        """What to know where it is the data that is refused."""
+    def advice(self, cause: Cause) -> str:  # noqa: ARG002 - asked of each kind of export
+        """What to know of a cause."""
         return ""
 
     def waiting(self) -> int:
@@ -206,8 +206,7 @@ class Followed:
         cause = self._tries.cause
         is_sure = cause is not None and cause.lost
         lost = f"{_number(points, self.piece)} {'' if is_sure else 'may be '}lost"
-        refused = cause is not None and cause.data
-        return lost + (self.advice() if refused else "")
+        return lost if cause is None else lost + self.advice(cause)
 
 
 class Outlet:
@@ -268,8 +267,8 @@ class Delivering(Followed, MetricExporter):
     def unrepeated(self, data: MetricsData | None) -> int:
         return _points(data, deltas_only=True)
 
-    def advice(self) -> str:
-        if not _points(self._data, deltas_only=True):
+    def advice(self, cause: Cause) -> str:
+        if not cause.data or not _points(self._data, deltas_only=True):
             return ""
         return (
             ". Deltas need a Collector that accumulates (ours, collector/config.yaml): "

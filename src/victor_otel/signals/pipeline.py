@@ -21,8 +21,10 @@ from opentelemetry import metrics, trace
 from victor_otel.engine import failsafe
 from victor_otel.engine.health import Health
 from victor_otel.signals.cautions import METRICS, cautions, is_provided, misspelt, provided
+from victor_otel.signals.contents import Contents, contents
 from victor_otel.signals.recorder import Recorder, is_placeholder
 from victor_otel.signals.settings import (
+    CAPTURE,
     GENAI,
     INSTANCE,
     PROMETHEUS_HOST,
@@ -66,6 +68,8 @@ class Pipeline:
     server: Endpoint | None = None
     genai: tuple[str, ...] = ()
     """The versions of the GenAI conventions that metrics follow."""
+    contents: Contents | None = None
+    """What becomes of what was said; None, as nearly always, for nothing."""
 
     @property
     def private(self) -> bool:
@@ -103,7 +107,8 @@ def connect(
     """
     settings = Settings.from_environment()
     for problem in settings.problems:
-        if provider is None or problem.name == GENAI.name:  # others do not matter to it
+        # Others do not matter to a provider of the application's.
+        if provider is None or problem.name in {GENAI.name, CAPTURE.name}:
             logger.error("victor-otel: %s.", problem)
     if provider is not None:
         connected = _of(provider, health)
@@ -112,6 +117,7 @@ def connect(
     else:
         connected = _of_environment(settings, health, lifetime(settings, one_shot=one_shot))
     connected.genai = settings.genai
+    connected.contents = contents(settings)
     return connected
 
 

@@ -59,6 +59,17 @@ STRICT = Variable(
     meaning="`true`: a value given to `victor_otel.record` or a custom metric that cannot be true "
     "raises `ValueError` instead of being dropped",
 )
+CAPTURE = Variable(
+    name="OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+    default="NO_CONTENT",
+    meaning="what was said, `SPAN_ONLY`, `EVENT_ONLY` or `SPAN_AND_EVENT`",
+)
+HOOK = Variable(
+    name="OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK",
+    default="",
+    meaning="an entry point of `opentelemetry_genai_completion_hook`, which sees each call to a "
+    "model, whatever the variable above says",
+)
 OTEL_EXPORTER = Variable(
     name="OTEL_METRICS_EXPORTER",
     default="otlp if an OTLP endpoint is set",
@@ -67,14 +78,15 @@ OTEL_EXPORTER = Variable(
 OTEL_ENDPOINT = Variable(
     name="OTEL_EXPORTER_OTLP_ENDPOINT",
     default="http://localhost:4318",
-    meaning="URL to push to; `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` for metrics only",
+    meaning="URL to push metrics and spans to; metrics only if it is a Prometheus's. "
+    "`OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` for metrics only",
 )
 OTEL_METRICS_ENDPOINT = Variable(
     name="OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", default="", meaning="the full metrics URL"
 )
 OTEL_TRACES_EXPORTER = Variable(
     name="OTEL_TRACES_EXPORTER",
-    default="otlp if an OTLP endpoint of traces is set",
+    default="otlp if an OTLP endpoint is set",
     meaning="`otlp`, `console`, `none`, or several, comma-separated: where spans go",
 )
 OTEL_TRACES_ENDPOINT = Variable(
@@ -159,6 +171,8 @@ _TRUE = frozenset({"true", "1", "yes", "on"})
 MAX_PORT = 65535
 MAX_SECONDS = 3600.0
 
+_MODES = ("no_content", "span_only", "event_only", "span_and_event")
+
 VARIABLES = tuple(value for value in globals().values() if isinstance(value, Variable))
 
 
@@ -197,6 +211,9 @@ class Settings:
     exit_timeout: float
     genai: tuple[str, ...]
     """The versions of the GenAI conventions."""
+    capture: str
+    """Where contents go: no_content, span_only, event_only or span_and_event."""
+    completion_hook: str
     config_file: bool
     disabled: bool
     """Whether OpenTelemetry is switched off, which leaves no exporters."""
@@ -242,6 +259,8 @@ class Settings:
             instance=_attributes(env.get(OTEL_RESOURCE_ATTRIBUTES)).get(INSTANCE, ""),
             exit_timeout=env.read(EXIT_TIMEOUT, _seconds),
             genai=env.read(GENAI, _versions),
+            capture=env.read(CAPTURE, _one_of(*_MODES)),
+            completion_hook=env.get(HOOK),
             config_file=bool(env.get(OTEL_CONFIG_FILE)),
             disabled=disabled,
             problems=tuple(env.problems),
@@ -323,11 +342,17 @@ def _exporters(env: _Environment) -> tuple[str, ...]:
 
 
 def _trace_exporters(env: _Environment) -> tuple[str, ...]:
-    """Those that are asked for by a variable of traces."""
     names = _names(env, OTEL_TRACES_EXPORTER)
-    if not names and env.get(OTEL_TRACES_ENDPOINT):
+    general = env.get(OTEL_ENDPOINT)
+    if not names and (env.get(OTEL_TRACES_ENDPOINT) or (general and _takes_spans(general))):
         names = ["otlp"]
     return () if "none" in names else tuple(dict.fromkeys(names))
+
+
+def _takes_spans(endpoint: str) -> bool:
+    """The receivers of Prometheus and VictoriaMetrics have paths of their own, for metrics only."""
+    path = endpoint.partition("://")[2].partition("/")[2].removesuffix("/")
+    return path != "opentelemetry" and not f"/{path}".endswith("/api/v1/otlp")
 
 
 def _names(env: _Environment, variable: Variable) -> list[str]:

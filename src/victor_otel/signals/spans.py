@@ -16,6 +16,7 @@ from victor_otel.engine.health import Health
 from victor_otel.model import semconv
 from victor_otel.model.operation import Live, Operation
 from victor_otel.model.span import Attributes, AttributeValue, Span, SpanKind
+from victor_otel.signals.contents import Contents
 from victor_otel.signals.labelsets import as_name
 from victor_otel.version import __version__
 
@@ -38,7 +39,7 @@ class Spans:
     """Makes spans with the tracer of a provider, or with that of the application.
 
     `belongs` gives the attributes that every span has: to whose work it belongs. `caller` gives
-    what another process sent of its trace.
+    what another process sent of its trace. `contents` is what becomes of what was said.
     """
 
     def __init__(
@@ -47,22 +48,24 @@ class Spans:
         health: Health,
         belongs: Callable[[Operation], Attributes],
         caller: Callable[[Operation], Mapping[str, str]],
+        contents: Contents | None = None,
     ) -> None:
-        self._given = provider is not None
         self._tracer = trace.get_tracer(_SCOPE, __version__, provider)
         self._health = health
         self._belongs = belongs
         self._caller = caller
+        self._contents = contents
+        self._is_heard = provider is not None or contents is not None
 
     def is_unheard(self) -> bool:
         """Whether nobody listens: no application has set a TracerProvider."""
-        return not self._given and trace._TRACER_PROVIDER is None  # noqa: SLF001
+        return not self._is_heard and trace._TRACER_PROVIDER is None  # noqa: SLF001
 
     def of(self, row: Span) -> Callable[[Operation], Live | None]:
         """What begins the span of an operation of a type; nothing while nobody listens."""
 
         def begin(operation: Operation) -> Live | None:
-            if not self._given and trace._TRACER_PROVIDER is None:  # noqa: SLF001
+            if not self._is_heard and trace._TRACER_PROVIDER is None:  # noqa: SLF001
                 return None
             told: dict[str, Any] = {semconv.OPERATION_NAME: row.operation}
             told.update(self._belongs(operation))
@@ -83,7 +86,11 @@ class Spans:
                 start_time=(began := time_ns()),
             )
             below = _below() if row.operation == "chat" else None
-            return _Live(span, row, began, self._health, below)
+            if self._contents is None or row.content is None:
+                return _Live(span, row, began, self._health, below)
+            telling = _Telling(span, row, began, self._health, below)
+            telling.contents, telling.attributes = self._contents, attributes
+            return telling
 
         return begin
 
@@ -150,8 +157,7 @@ class _Live:
     def end(self, operation: Operation) -> None:
         """Ends it when the operation ended, by the operation's own clock."""
         try:
-            if self._span.is_recording():
-                self._describe(operation)
+            self._finish(operation)
         except Exception as error:
             self._caught(error)
         try:
@@ -162,18 +168,43 @@ class _Live:
     def _caught(self, error: Exception) -> None:
         failsafe.caught(self._health, f"span.{self._row.of.name}", error)
 
-    def _describe(self, operation: Operation) -> None:
+    def _finish(self, operation: Operation) -> None:
+        if self._span.is_recording():
+            known = self._read(operation)
+            self._span.set_attributes(known)
+            if semconv.ERROR_TYPE in known:
+                self._span.set_status(trace.StatusCode.ERROR)
+
+    def _read(self, operation: Operation) -> dict[str, AttributeValue]:
+        """What is known at the end."""
         facts: Any = operation.facts
-        failed_with = operation.failed_with
-        read: dict[str, Any] = {STATUS: operation.outcome, semconv.ERROR_TYPE: failed_with}
+        read: dict[str, Any] = {
+            STATUS: operation.outcome,
+            semconv.ERROR_TYPE: operation.failed_with,
+        }
         for fact, name in self._row.facts.items():
             read[name] = getattr(facts, fact, None)
         if self._below is not None:
             for each, name in _FROM_BELOW.items():
                 read[name] = getattr(self._below, each, None)
-        self._span.set_attributes(_known(read))
-        if failed_with:
-            self._span.set_status(trace.StatusCode.ERROR)
+        return _known(read)
+
+
+class _Telling(_Live):
+    """A span whose operation also tells what was said, sampled or not."""
+
+    __slots__ = ("attributes", "contents")
+
+    attributes: dict[str, AttributeValue]
+    """Those of its start."""
+    contents: Contents
+
+    def _finish(self, operation: Operation) -> None:
+        super()._finish(operation)
+        if self._row.content is not None:
+            known = self.attributes | self._read(operation)
+            said = dict(self._row.content(operation))
+            self.contents.tell(self._span, known, said, chat=self._row.operation == "chat")
 
 
 _GENAI = "opentelemetry.util.genai.invocation"

@@ -12,9 +12,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from victor_otel.engine import failsafe
 from victor_otel.engine.health import Health
+from victor_otel.signals.causes import Cause
 from victor_otel.signals.cautions import SPANS, provided, provides_spans
 from victor_otel.signals.delivery import Followed, Outlet, place
-from victor_otel.signals.settings import Settings
+from victor_otel.signals.settings import OTEL_TRACES_EXPORTER, Settings
 
 logger = logging.getLogger("victor_otel")
 
@@ -28,6 +29,10 @@ class DeliveringSpans(Followed, SpanExporter):
         return len(data or ())
 
     unrepeated = pieces
+
+    def advice(self, cause: Cause) -> str:
+        none = f"{OTEL_TRACES_EXPORTER.name}=none"
+        return f". If it takes no spans, set {none}" if cause.absent else ""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         arrived = self.attempt(spans, lambda: self._exporter.export(spans))

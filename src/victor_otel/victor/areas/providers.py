@@ -14,7 +14,7 @@ from victor_otel.model.metric import Counter, Histogram, Latest, Ratio, Record
 from victor_otel.model.operation import UNSET, Operation, OperationType
 from victor_otel.model.rows import Area, Begins, Feeds, Observes, Target, Tells
 from victor_otel.model.span import Attributes, Span, SpanKind
-from victor_otel.victor import labels
+from victor_otel.victor import content, labels
 from victor_otel.victor.classes import PROVIDER_RATE_LIMIT_ERROR, is_a
 from victor_otel.victor.operations import CHAT_TURN, PROVIDER_CALL, ProviderCall, conventional
 from victor_otel.victor.outcomes import error_type
@@ -117,6 +117,20 @@ class Answer:
         if getattr(chunk, "is_final", False):
             self.complete = True
             self.attempts = _attempts(chunk)
+
+
+class KeptAnswer(Answer):
+    """The same, with its content."""
+
+    __slots__ = ("said",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = content.Said()
+
+    def add(self, chunk: Any) -> None:
+        super().add(chunk)
+        self.said.add(chunk)
 
 
 def read_call(call: Operation) -> ProviderCall:
@@ -252,6 +266,7 @@ AREA = Area(
                 "cache_read": semconv.CACHE_READ_TOKENS,
                 "cache_write": semconv.CACHE_WRITE_TOKENS,
             },
+            content=content.inference,
         ),
     ),
     rows=(
@@ -259,7 +274,11 @@ AREA = Area(
             Begins(
                 PROVIDER_CALL,
                 Target(
-                    f"{_PROVIDER}.{method}", arguments=("model",), overrides=True, stream=Answer
+                    f"{_PROVIDER}.{method}",
+                    arguments=("model", "messages", "tools"),
+                    overrides=True,
+                    stream=Answer,
+                    keeping=KeptAnswer,
                 ),
                 read=read_call,
             )

@@ -16,7 +16,7 @@ from victor_otel.model.metric import Counter, Histogram, Ratio, Record
 from victor_otel.model.operation import UNSET, Frame, Operation
 from victor_otel.model.rows import Area, Begins, Feeds, Observes, Target, Tells
 from victor_otel.model.span import Attributes, Span
-from victor_otel.victor import labels
+from victor_otel.victor import content, labels
 from victor_otel.victor.operations import CACHE_LOOKUP, TOOL_BATCH, TOOL_CALL, CacheLookup, ToolCall
 from victor_otel.victor.outcomes import error_type
 from victor_otel.victor.shared import CACHE_REQUESTS, WITHHELD
@@ -240,6 +240,7 @@ AREA = Area(
             named=(semconv.TOOL_NAME,),
             expect=expect_call,
             facts={"reason": "victor.tool.rejection", "cache_hit": "victor.tool.cached"},
+            content=content.tool_call,
         ),
     ),
     rows=(
@@ -247,7 +248,7 @@ AREA = Area(
         Begins(TOOL_CALL, _SINGLE, level=_PIPELINE_LEVEL, read=read_call),
         Begins(
             TOOL_CALL,
-            Target(f"{_EXECUTOR}.execute", arguments=("tool_name",)),
+            Target(f"{_EXECUTOR}.execute", arguments=("tool_name", "arguments")),
             level=_EXECUTOR_LEVEL,
             read=read_call,
         ),
