@@ -46,10 +46,13 @@ TOOL_DURATION = "gen_ai.execute_tool.duration"
 AGENT_DURATION = "gen_ai.invoke_agent.duration"
 AGENT_INFERENCE_CALLS = "gen_ai.invoke_agent.inference_calls"
 AGENT_TOOL_CALLS = "gen_ai.invoke_agent.tool_calls"
+MCP_CLIENT_DURATION = "mcp.client.operation.duration"
+MCP_SERVER_DURATION = "mcp.server.operation.duration"
 
 SECONDS = tuple(0.01 * 2**power for power in range(14))
 """Buckets of a call to a model or a tool."""
 AGENT_SECONDS = tuple(0.1 * 2**power for power in range(13))
+MCP_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 TOKENS = tuple(float(4**power) for power in range(14))
 CALLS = tuple(float(2**power) for power in range(8))
 

@@ -344,3 +344,39 @@ GENAI_AGENT = Label(
     meaning="`victor`, the role of a sub-agent or of a team's member, `team`, or the name of the "
     "workflow",
 )
+MCP_METHOD = Label(
+    name=semconv.MCP_METHOD,
+    fact="method",
+    values=(
+        "initialize",
+        "ping",
+        "tools/list",
+        "tools/call",
+        "resources/list",
+        "resources/read",
+        "other",
+    ),
+    others=True,
+    meaning="method of the message; `other` for one that Victor neither sends nor answers",
+)
+MCP_OPERATION = Label(
+    name=semconv.OPERATION_NAME,
+    fact="operation_name",
+    values=("execute_tool",),
+    optional=True,
+    meaning="only of `tools/call`",
+)
+MCP_TOOL = Label(
+    name=semconv.TOOL_NAME,
+    fact="tool",
+    limit=200,
+    optional=True,
+    meaning="only of `tools/call`: a tool that the server has; `unknown` for any other name",
+)
+MCP_STATUS_CODE = Label(
+    name=semconv.RPC_STATUS_CODE,
+    fact="code",
+    limit=50,
+    optional=True,
+    meaning="only of a JSON-RPC error: its code",
+)

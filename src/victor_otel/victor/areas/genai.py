@@ -126,8 +126,24 @@ OLD_TOKENS = Histogram(
     buckets=semconv.TOKENS,
 )
 
-VERSIONS = {
-    "0.1": (
+_CHAT = {semconv.OPERATION_NAME: "chat"}
+_UNKNOWN = {**_CHAT, semconv.MODALITY: "unknown"}
+_FUNCTION = {semconv.TOOL_TYPE: "function"}
+_AGENT = {semconv.OPERATION_NAME: "invoke_agent"}
+_WORKFLOW = {semconv.OPERATION_NAME: "invoke_workflow"}
+
+OLD = (
+    Feeds(PROVIDER_CALL, OLD_DURATION, value="elapsed", labels=_CHAT),
+    *(
+        Feeds(PROVIDER_CALL, OLD_TOKENS, value=kind, labels={**_CHAT, semconv.OLD_TYPE: kind})
+        for kind in labels.GENAI_TOKEN_TYPE.values
+    ),
+)
+"""What feeds a metric by the names of v1.41."""
+
+AREA = Area(
+    name="genai",
+    metrics=(
         INFERENCE_DURATION,
         FIRST_CHUNK,
         USED_INPUT,
@@ -141,20 +157,9 @@ VERSIONS = {
         AGENT_DURATION,
         INFERENCE_CALLS,
         TOOL_CALLS,
+        OLD_DURATION,
+        OLD_TOKENS,
     ),
-    "1.41": (OLD_DURATION, OLD_TOKENS),
-}
-"""The metrics of each version of the conventions."""
-
-_CHAT = {semconv.OPERATION_NAME: "chat"}
-_UNKNOWN = {**_CHAT, semconv.MODALITY: "unknown"}
-_FUNCTION = {semconv.TOOL_TYPE: "function"}
-_AGENT = {semconv.OPERATION_NAME: "invoke_agent"}
-_WORKFLOW = {semconv.OPERATION_NAME: "invoke_workflow"}
-
-AREA = Area(
-    name="genai",
-    metrics=tuple(metric for metrics in VERSIONS.values() for metric in metrics),
     rows=(
         Feeds(PROVIDER_CALL, INFERENCE_DURATION, value="elapsed", labels=_CHAT),
         Feeds(PROVIDER_CALL, FIRST_CHUNK, value="first_chunk", labels=_CHAT),
@@ -172,15 +177,6 @@ AREA = Area(
         Feeds(WORKFLOW_RUN, AGENT_DURATION, value="seconds", labels=_WORKFLOW),
         Feeds(CHAT_TURN, INFERENCE_CALLS, value="inference_calls"),
         Feeds(CHAT_TURN, TOOL_CALLS, value="tool_calls"),
-        Feeds(PROVIDER_CALL, OLD_DURATION, value="elapsed", labels=_CHAT),
-        *(
-            Feeds(
-                PROVIDER_CALL,
-                OLD_TOKENS,
-                value=kind,
-                labels={**_CHAT, semconv.OLD_TYPE: kind},
-            )
-            for kind in labels.GENAI_TOKEN_TYPE.values
-        ),
+        *OLD,
     ),
 )
