@@ -36,9 +36,10 @@ from victor_otel.model.operation import Operation, OperationType
 from victor_otel.model.rows import Observes
 from victor_otel.runtime import RUNTIME
 from victor_otel.victor import catalog
+from victor_otel.victor.areas import embeddings, mcp
 from victor_otel.victor.areas import genai as genai_area
-from victor_otel.victor.areas import mcp
 from victor_otel.victor.supported import RANGE, TESTED, release
+from victor_otel.victor.verticals import rag
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", autouse=True)
@@ -183,10 +184,15 @@ def spans(traced: Traced) -> Counter[tuple[str, ...]]:
 
 
 _DURATIONS = {
-    "chat": (genai_area.INFERENCE_DURATION, genai_area.OLD_DURATION),
+    "chat": (genai_area.INFERENCE_DURATION, genai_area.OPERATION_DURATION),
     "execute_tool": (genai_area.TOOL_DURATION,),
     "invoke_agent": (genai_area.AGENT_DURATION,),
     "invoke_workflow": (genai_area.AGENT_DURATION,),
+    **dict.fromkeys(
+        ("search_memory", "upsert_memory", "delete_memory"), (genai_area.OPERATION_DURATION,)
+    ),
+    "embeddings": (embeddings.DURATION,),
+    "retrieval": (rag.RETRIEVAL_DURATION,),
     SpanKind.CLIENT: (mcp.CLIENT_DURATION,),
     SpanKind.SERVER: (mcp.SERVER_DURATION,),
 }

@@ -76,8 +76,14 @@ TABLE: dict[str, tuple[str, str, tuple[float, ...], str]] = {
         ("mcp.client.operation.duration", "mcp.server.operation.duration"),
         ("histogram", "s", K, MESSAGE),
     ),
+    "gen_ai.client.embeddings.duration": ("histogram", "s", D, f"{INFERENCE} error.type?"),
+    "gen_ai.retrieval.duration": ("histogram", "s", D, "gen_ai.operation.name! error.type?"),
+    # Of v1.41 for calls to models, of v0.1.0 for operations on memories.
+    "gen_ai.client.operation.duration": (
+        *("histogram", "s", D),
+        "gen_ai.operation.name! gen_ai.provider.name? gen_ai.request.model? error.type?",
+    ),
     # v1.41
-    "gen_ai.client.operation.duration": ("histogram", "s", D, f"{INFERENCE} error.type?"),
     "gen_ai.client.token.usage": (
         *("histogram", "{token}", T),
         f"{INFERENCE} gen_ai.token.type!",
@@ -362,11 +368,10 @@ async def names(value: str | None, monkeypatch: pytest.MonkeyPatch) -> set[str]:
         return {key[0] for key in told(recorded)}
 
 
+_NOT_IN_A_TURN = ("cache", "reasoning", "chunk", "mcp", "embeddings", "retrieval")
 OLD = {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
 NEW = {
-    name
-    for name in TABLE
-    if name not in OLD and not any(part in name for part in ("cache", "reasoning", "chunk", "mcp"))
+    name for name in TABLE if name not in OLD and not any(part in name for part in _NOT_IN_A_TURN)
 }
 
 

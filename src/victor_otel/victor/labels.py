@@ -294,7 +294,18 @@ HOOK_STATE = Label(
 
 GENAI_OPERATION = Label(
     name=semconv.OPERATION_NAME,
-    values=("chat", "execute_tool", "invoke_agent", "invoke_workflow"),
+    fact="operation_name",
+    values=(
+        "chat",
+        "execute_tool",
+        "invoke_agent",
+        "invoke_workflow",
+        "embeddings",
+        "retrieval",
+        "search_memory",
+        "upsert_memory",
+        "delete_memory",
+    ),
     meaning="what is done; teams are workflows too",
 )
 GENAI_PROVIDER = Label(
@@ -302,6 +313,13 @@ GENAI_PROVIDER = Label(
     fact="provider_name",
     limit=50,
     meaning="OpenTelemetry's name of the provider",
+)
+GENAI_OWN_PROVIDER = Label(
+    name=semconv.PROVIDER_NAME,
+    fact="provider_name",
+    limit=50,
+    optional=True,
+    meaning="OpenTelemetry's name of the provider; only of a call to a model",
 )
 GENAI_MODEL = Label(
     name=semconv.REQUEST_MODEL,
