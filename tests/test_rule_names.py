@@ -14,7 +14,6 @@ import pytest
 from tests.rules import ALERTS, RULES, RUNBOOKS, Alert, parsed, queries, selected, sources
 from victor_otel.model.metric import Kind, Metric
 from victor_otel.victor import catalog
-from victor_otel.victor.areas import genai
 
 PROCESS = frozenset({"job", "instance"})
 """What says on every route which process a series comes from."""
@@ -126,7 +125,7 @@ UNREAD: Mapping[str, Sequence[str]] = {
         "victor_otel_spans_dropped_total",
     ),
     "the same calls by OpenTelemetry's names; rules read them by Victor's": tuple(
-        metric.prometheus_name for metric in genai.AREA.metrics
+        metric.prometheus_name for metric in catalog.CONVENTIONAL
     ),
 }
 """The metrics that no rule reads, by the reason."""

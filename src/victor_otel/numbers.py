@@ -17,7 +17,6 @@ from victor_otel.victor import catalog, shared
 from victor_otel.victor.areas import (
     agents,
     chat,
-    genai,
     interfaces,
     process,
     providers,
@@ -66,7 +65,7 @@ def _groups() -> dict[str, tuple[Metric, ...]]:
         "Ourselves": _of(process.AREA, OURSELVES),
     }
     known = {metric for metrics in asked.values() for metric in metrics}
-    known.update(genai.AREA.metrics)  # the same calls by other names
+    known.update(catalog.CONVENTIONAL)  # the same calls by other names
     work = tuple(metric for metric in catalog.METRICS if metric not in known)
     ourselves = asked.pop("Ourselves")
     return {**asked, "Work": work, "Ourselves": ourselves}

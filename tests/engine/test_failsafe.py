@@ -85,6 +85,14 @@ def test_declared_function_that_raises_leaves_the_result(
     assert bench.health.errors == {FAKE: 1}
 
 
+def test_a_start_that_cannot_be_read_begins_no_span(bench: Bench, lenient: None) -> None:
+    kind, begun = OperationType[object]("read"), list[Operation]()
+    bench.engine.followers(kind).trace = begun.append
+    hook = bench.hook(type=kind, at_start=lambda operation: 1 / 0)
+    assert bench.wrap(give, hook)("value") == "value"
+    assert begun == []  # it would never end
+
+
 def test_an_inner_function_whose_result_cannot_be_read_leaves_it(
     bench: Bench, lenient: None
 ) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tests.scenarios.scenario import Scenario, Series
 from victor_otel.model.metric import Metric
-from victor_otel.victor.areas import chat, genai, providers, tools, workflows
+from victor_otel.victor.areas import chat, genai, memory, providers, tools, workflows
 
 _FAILED = frozenset({"failure", "timeout"})
 
@@ -82,7 +82,24 @@ _WORKFLOW = {"gen_ai_operation_name": "invoke_workflow"}
 TWINS = (
     *(
         Twin(metric=metric, of=providers.REQUESTS, labels=_MODEL, fails=True)
-        for metric in (genai.INFERENCE_DURATION, genai.INPUT, genai.OUTPUT, genai.OLD_DURATION)
+        for metric in (genai.INFERENCE_DURATION, genai.INPUT, genai.OUTPUT)
+    ),
+    Twin(
+        metric=genai.OPERATION_DURATION,
+        of=providers.REQUESTS,
+        labels=_MODEL,
+        within={"gen_ai_operation_name": "chat"},
+        fails=True,
+    ),
+    *(
+        Twin(
+            metric=genai.OPERATION_DURATION,
+            of=memory.OPERATIONS,
+            only={"operation": operation},
+            within={"gen_ai_operation_name": f"{operation}_memory"},
+            fails=True,
+        )
+        for operation in ("search", "delete")
     ),
     *(
         Twin(metric=metric, part=part, of=providers.TOKENS, only={"type": kind}, labels=_MODEL)

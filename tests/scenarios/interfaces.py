@@ -9,12 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from tests.processes import ROOT
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import agent, model
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall
 from victor_otel.victor import shared
 from victor_otel.victor.areas import chat, interfaces, sessions
+from victor_otel.victor.areas import mcp as mcp_area
 
 ASK = "Read the file and tell me what it says."
 LOOK = Step(calls=(ToolCall("ls", {"path": "."}),))
@@ -32,6 +34,19 @@ def _requested(count: Count, interface: str, status: str, times: int = 1) -> Non
 def _turned(count: Count, interface: str, status: str, times: int = 1) -> None:
     labels = {"interface": interface, "vertical": "none", "status": status}
     count.add("victor_chat_request_duration_seconds_count", times, **labels)
+
+
+def _messaged(
+    count: Count, side: str, method: str, tool: str = "", *, code: str = "", error: str = ""
+) -> None:
+    count.add(
+        f"mcp_{side}_operation_duration_seconds_count",
+        mcp_method_name=method,
+        gen_ai_operation_name="execute_tool" if tool else "",
+        gen_ai_tool_name=tool,
+        rpc_response_status_code=code,
+        error_type=error,
+    )
 
 
 async def api(count: Count) -> None:
@@ -145,8 +160,10 @@ async def mcp(count: Count) -> None:
     served = mcp_server(water, initialized=False)
     assert "error" in await served.handle_message(call("water", plant="fern"))
     _requested(count, "mcp", "rejected")
+    _messaged(count, "server", "tools/call", "water", code="-32002")
     for method in ("initialize", "tools/list", "ping"):
         assert "result" in await served.handle_message(message(method))
+        _messaged(count, "server", method)
     for tool_name, plant, failed in (
         ("water", "fern", False),
         ("water", "moss", False),
@@ -156,10 +173,42 @@ async def mcp(count: Count) -> None:
         answer = await served.handle_message(call(tool_name, plant=plant))
         assert answer["result"]["isError"] is failed
         _requested(count, "mcp", "failure" if failed else "success")
+        named = tool_name if tool_name == "water" else "unknown"
+        _messaged(count, "server", "tools/call", named, error="tool_error" if failed else "")
     assert set(ran) == {"fern", "moss", "cactus"}
     count.add("victor_feature_usage_total", 5, feature="mcp")
     count.add("victor_user_sessions_total", interface="mcp")
     count.set("victor_active_users", 1, interface="mcp")
+
+
+_SERVER_OF_TOOLS = f"""
+import asyncio, sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.victor.test_interfaces import mcp_server, own_tools
+asyncio.run(mcp_server(*own_tools()).start_stdio_server())
+"""
+
+
+async def mcp_client(count: Count) -> None:
+    """Victor's client, and a real server in a process of its own."""
+    from victor.integrations.mcp.client import MCPClient
+
+    client = MCPClient()
+    assert await client.connect([sys.executable, "-c", _SERVER_OF_TOOLS])
+    assert {tool.name for tool in client.tools} == {"water", "dig"}
+    for method in ("initialize", "tools/list", "resources/list"):
+        _messaged(count, "client", method)
+    assert (await client.call_tool("water", plant="fern")).success
+    _messaged(count, "client", "tools/call", "water")
+    for tool, named in (("dig", "dig"), ("no_such_tool", "unknown")):
+        assert not (await client.call_tool(tool, place="here")).success
+        _messaged(count, "client", "tools/call", named, error="tool_error")
+    assert await client.read_resource("file:///nowhere") is None
+    _messaged(count, "client", "resources/read", code="-32001", error="-32001")
+    assert await client.ping()
+    _messaged(count, "client", "ping")
+    count.add("victor_feature_usage_total", 3, feature="mcp")
+    await client.close()
 
 
 async def request_rate(count: Count) -> None:
@@ -253,7 +302,12 @@ SCENARIOS: tuple[Scenario, ...] = (
         ),
     ),
     Scenario(run=in_flight, needs=_SERVER, proves=(shared.REQUESTS_IN_FLIGHT,)),
-    Scenario(run=mcp, needs=_SERVER, proves=(*_REQUESTS, *_SESSIONS, shared.FEATURES)),
+    Scenario(
+        run=mcp,
+        needs=_SERVER,
+        proves=(*_REQUESTS, *_SESSIONS, shared.FEATURES, mcp_area.SERVER_DURATION),
+    ),
+    Scenario(run=mcp_client, proves=(shared.FEATURES, mcp_area.CLIENT_DURATION)),
     Scenario(run=request_rate, needs=_SERVER, proves=(shared.REQUEST_RATE,), alone=True),
     Scenario(
         run=terminal,

@@ -14,6 +14,7 @@ from victor_otel import record
 from victor_otel.victor.verticals.rag import (
     DOCUMENTS_INGESTED,
     INDEX_SIZE,
+    RETRIEVAL_DURATION,
     RETRIEVAL_LATENCY,
     SEARCH_ACCURACY,
 )
@@ -149,6 +150,9 @@ async def search(count: Count) -> None:
     assert len(found) == 6
     assert len(plain) == 3
     count.add("victor_rag_retrieval_latency_seconds_count", 4)
+    for times, error in ((4, ""), (1, "ConnectionError")):
+        labels = {"gen_ai_operation_name": "retrieval", "error_type": error}
+        count.add("gen_ai_retrieval_duration_seconds_count", times, **labels)
     asked = [(await one.get_stats())["total_searches"] for one in (store, alias, second)]
     assert sum(asked) == 5  # the failed one as well
 
@@ -162,7 +166,13 @@ async def search(count: Count) -> None:
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         run=knowledge_base,
-        proves=(DOCUMENTS_INGESTED, SEARCH_ACCURACY, RETRIEVAL_LATENCY, INDEX_SIZE),
+        proves=(
+            DOCUMENTS_INGESTED,
+            SEARCH_ACCURACY,
+            RETRIEVAL_LATENCY,
+            RETRIEVAL_DURATION,
+            INDEX_SIZE,
+        ),
         needs=("victor-rag", "lancedb"),
     ),
 )

@@ -8,12 +8,14 @@ import re
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 
 from tests.processes import ROOT
@@ -34,7 +36,10 @@ from victor_otel.model.operation import Operation, OperationType
 from victor_otel.model.rows import Observes
 from victor_otel.runtime import RUNTIME
 from victor_otel.victor import catalog
+from victor_otel.victor.areas import embeddings, mcp
+from victor_otel.victor.areas import genai as genai_area
 from victor_otel.victor.supported import RANGE, TESTED, release
+from victor_otel.victor.verticals import rag
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", autouse=True)
@@ -179,42 +184,43 @@ def spans(traced: Traced) -> Counter[tuple[str, ...]]:
 
 
 _DURATIONS = {
-    "gen_ai_client_inference_duration_seconds_count": "chat",
-    "gen_ai_execute_tool_duration_seconds_count": "execute_tool",
-    "gen_ai_invoke_agent_duration_seconds_count": "",
+    "chat": (genai_area.INFERENCE_DURATION, genai_area.OPERATION_DURATION),
+    "execute_tool": (genai_area.TOOL_DURATION,),
+    "invoke_agent": (genai_area.AGENT_DURATION,),
+    "invoke_workflow": (genai_area.AGENT_DURATION,),
+    **dict.fromkeys(
+        ("search_memory", "upsert_memory", "delete_memory"), (genai_area.OPERATION_DURATION,)
+    ),
+    "embeddings": (embeddings.DURATION,),
+    "retrieval": (rag.RETRIEVAL_DURATION,),
+    SpanKind.CLIENT: (mcp.CLIENT_DURATION,),
+    SpanKind.SERVER: (mcp.SERVER_DURATION,),
 }
-"""The conventions' metrics of what has a span, with the operation where that is no label."""
-_KNOWN_BY_BOTH = (
-    "gen_ai.provider.name",
-    "gen_ai.request.model",
-    "gen_ai.tool.name",
-    "gen_ai.agent.name",
-    "error.type",
-)
+"""The conventions' metrics of what has a span, by its operation; of MCP messages, by its kind."""
 
 
 def conventional(metrics: Series) -> Counter[tuple[str, ...]]:
-    """What the conventions' durations count, by all that a span tells as well."""
+    """What the conventions' durations count, by their labels."""
+    named = {f"{metric.prometheus_name}_count": metric for metric in chain(*_DURATIONS.values())}
     found: Counter[tuple[str, ...]] = Counter()
     for (name, pairs), value in metrics.items():
-        if name in _DURATIONS:
+        if name in named:
             labels = dict(pairs)
-            read = [labels.get(each.replace(".", "_"), "") for each in _KNOWN_BY_BOTH]
-            found[(_DURATIONS[name] or labels["gen_ai_operation_name"], *read)] += int(value)
+            read = [labels.get(label.prometheus_name, "") for label in named[name].labels]
+            found[(named[name].name, *read)] += int(value)
     return +found
 
 
 def conventional_spans(traced: Traced) -> Counter[tuple[str, ...]]:
-    """The spans of the same, under the same."""
+    """The spans of the same, by the attributes of the same names."""
     found: Counter[tuple[str, ...]] = Counter()
     for span in traced.ours:
         known = {name: str(value) for name, value in (span.attributes or {}).items()}
-        operation = span.name.partition(" ")[0]
-        if operation == "chat":
-            del known["gen_ai.agent.name"]  # no label of a call to a model
+        is_message = "mcp.method.name" in known
+        operation = span.kind if is_message else known.get("gen_ai.operation.name", "")
         not_run = "victor.tool.rejection" in known or "victor.tool.cached" in known
-        if operation in _COUNTED and not not_run:
-            found[(operation, *(known.get(each, "") for each in _KNOWN_BY_BOTH))] += 1
+        for metric in () if not_run else _DURATIONS.get(operation, ()):
+            found[(metric.name, *(known.get(label.name, "") for label in metric.labels))] += 1
     return found
 
 

@@ -18,6 +18,7 @@ from tests.scenarios.scenario import exported
 from tests.traced import Traced
 from tests.victor.agents import Points, Recorded, agent, model, recording
 from tests.victor.test_chat import ANSWER, ASK, DELEGATE, LOOK, spawner, team
+from tests.victor.test_interfaces import call, mcp_server, message, own_tools
 from tests.victor.test_providers import own, refused_key, response
 from tests.victor.test_tools import own_tool
 from victor_otel.demo.script import Step, ToolCall
@@ -26,7 +27,7 @@ from victor_otel.model.metric import Metric
 from victor_otel.numbers import GROUPS
 from victor_otel.runtime import RUNTIME
 from victor_otel.victor import catalog, identity
-from victor_otel.victor.areas import genai
+from victor_otel.victor.areas import mcp
 
 D = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 T = (
@@ -35,8 +36,13 @@ T = (
 )
 G = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6)
 C = (1, 2, 4, 8, 16, 32, 64, 128)
+K = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
 INFERENCE = "gen_ai.operation.name! gen_ai.provider.name! gen_ai.request.model?"
+MESSAGE = (
+    "mcp.method.name! gen_ai.operation.name? gen_ai.tool.name? "
+    "rpc.response.status_code? error.type?"
+)
 USAGE = ("counter", "{token}", (), f"{INFERENCE} gen_ai.token.modality!")
 TABLE: dict[str, tuple[str, str, tuple[float, ...], str]] = {
     "gen_ai.client.inference.duration": ("histogram", "s", D, f"{INFERENCE} error.type?"),
@@ -66,8 +72,18 @@ TABLE: dict[str, tuple[str, str, tuple[float, ...], str]] = {
         "gen_ai.agent.name!",
     ),
     "gen_ai.invoke_agent.tool_calls": ("histogram", "{tool_call}", C, "gen_ai.agent.name!"),
+    **dict.fromkeys(
+        ("mcp.client.operation.duration", "mcp.server.operation.duration"),
+        ("histogram", "s", K, MESSAGE),
+    ),
+    "gen_ai.client.embeddings.duration": ("histogram", "s", D, f"{INFERENCE} error.type?"),
+    "gen_ai.retrieval.duration": ("histogram", "s", D, "gen_ai.operation.name! error.type?"),
+    # Of v1.41 for calls to models, of v0.1.0 for operations on memories.
+    "gen_ai.client.operation.duration": (
+        *("histogram", "s", D),
+        "gen_ai.operation.name! gen_ai.provider.name? gen_ai.request.model? error.type?",
+    ),
     # v1.41
-    "gen_ai.client.operation.duration": ("histogram", "s", D, f"{INFERENCE} error.type?"),
     "gen_ai.client.token.usage": (
         *("histogram", "{token}", T),
         f"{INFERENCE} gen_ai.token.type!",
@@ -82,7 +98,7 @@ def described(metric: Metric) -> tuple[str, str, tuple[float, ...], str]:
 
 
 def test_names_units_buckets_and_attributes_are_those_of_the_conventions() -> None:
-    assert {metric.name: described(metric) for metric in genai.AREA.metrics} == {
+    assert {metric.name: described(metric) for metric in catalog.CONVENTIONAL} == {
         name: (kind, unit, tuple(map(float, buckets)), attributes)
         for name, (kind, unit, buckets, attributes) in TABLE.items()
     }
@@ -91,7 +107,7 @@ def test_names_units_buckets_and_attributes_are_those_of_the_conventions() -> No
 def told(recorded: Recorded, *names: str) -> Points:
     """The counts of what is recorded under the conventions' names, zeros included."""
     found = recorded.points(*names, zeros=True)
-    return {key: value for key, value in found.items() if key[0].startswith("gen_ai.")}
+    return {key: value for key, value in found.items() if not key[0].startswith("victor.")}
 
 
 def sums(recorded: Recorded, name: str, by: str = "gen_ai.agent.name") -> dict[str, float]:
@@ -253,6 +269,54 @@ async def test_the_first_call_of_a_process_has_its_agent() -> None:
     assert dict(key[1:])["gen_ai.agent.name"] == "victor"
 
 
+# MCP
+
+
+def messages(recorded: Recorded, side: str) -> dict[tuple[str, ...], float]:
+    """The messages of a side: by method, operation, tool, code and error."""
+    name = f"mcp.{side}.operation.duration"
+    return {
+        tuple(dict(key[1:]).get(label.name, "") for label in mcp.CLIENT_DURATION.labels): count
+        for key, count in told(recorded, name).items()
+    }
+
+
+async def test_messages_to_the_server_are_counted_by_what_they_ask_for() -> None:
+    served = mcp_server(*own_tools())
+    with recording() as recorded:
+        for sent in (message("ping"), message("a secret"), call("water", plant="fern")):
+            await served.handle_message(sent)
+        for asked in ("dig", "a secret", None):
+            await served.handle_message(call(asked))
+        assert messages(recorded, "client") == {}
+        assert messages(recorded, "server") == {
+            ("ping", "", "", "", ""): 1,
+            ("other", "", "", "-32700", ""): 1,  # a client's mistake is no error of the server
+            ("tools/call", "execute_tool", "water", "", ""): 1,
+            ("tools/call", "execute_tool", "dig", "", "tool_error"): 1,
+            ("tools/call", "execute_tool", "unknown", "", "tool_error"): 1,
+            ("tools/call", "execute_tool", "unknown", "-32602", ""): 1,
+        }
+
+
+async def test_a_message_without_an_answer_is_an_error_of_the_client() -> None:
+    from victor.integrations.mcp.client import MCPClient
+
+    with recording() as recorded:
+        assert not await MCPClient().ping()
+        assert messages(recorded, "client") == {("ping", "", "", "", "no_response"): 1}
+
+
+async def test_a_message_lasts_as_long_as_its_span() -> None:
+    recorded, traced = Recorded(), Traced()
+    with recording(recorded, traced):
+        await mcp_server().handle_message(message("ping"))
+    (span,) = traced.ours
+    taken = ((span.end_time or 0) - (span.start_time or 0)) / 1e9
+    lasted = sums(recorded, "mcp.server.operation.duration", by="mcp.method.name")
+    assert lasted == {"ping": pytest.approx(taken, abs=1e-8)}
+
+
 @contextmanager
 def named(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The types of the operations whose agent is looked for."""
@@ -304,11 +368,10 @@ async def names(value: str | None, monkeypatch: pytest.MonkeyPatch) -> set[str]:
         return {key[0] for key in told(recorded)}
 
 
+_NOT_IN_A_TURN = ("cache", "reasoning", "chunk", "mcp", "embeddings", "retrieval")
 OLD = {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
 NEW = {
-    name
-    for name in TABLE
-    if name not in OLD and not any(part in name for part in ("cache", "reasoning", "chunk"))
+    name for name in TABLE if name not in OLD and not any(part in name for part in _NOT_IN_A_TURN)
 }
 
 
@@ -362,9 +425,9 @@ def test_nothing_is_created_that_is_not_wanted(monkeypatch: pytest.MonkeyPatch) 
         assert on.pipeline is not None
         made = {metric.name for metric in on.pipeline.recorder._instruments}
     assert made
-    assert not any(name.startswith("gen_ai.") for name in made)
+    assert all(name.startswith("victor.") for name in made)
 
 
 def test_a_board_shows_each_call_once() -> None:
     shown = {metric for metrics in GROUPS.values() for metric in metrics}
-    assert shown == set(catalog.METRICS) - set(genai.AREA.metrics)
+    assert shown == set(catalog.METRICS) - set(catalog.CONVENTIONAL)

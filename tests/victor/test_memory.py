@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.scenarios.memory import Diary, entity, entity_memory
-from tests.victor.agents import Recorded, agent, model
+from tests.traced import Traced
+from tests.victor.agents import Recorded, agent, model, recording
 from tests.victor.test_tools import own_tool
 from victor_otel.demo.script import Step
 
@@ -392,3 +393,62 @@ async def test_no_query_key_or_content_is_a_label(recorded: Recorded) -> None:
             Notes(raises=LookupError("secret-name")), SimpleNamespace(query="secret-name")
         )
     assert "secret-name" not in str(recorded.points())
+
+
+# Spans
+
+
+SECRET = "my secret"
+
+
+async def test_what_opentelemetry_has_a_name_for_has_a_span_once_through_all_levels() -> None:
+    recorded, traced = Recorded(), Traced()
+    with recording(recorded, traced):
+        memory, adapter = await on_entities()
+        secret = entity(SECRET)
+        everywhere = coordinator(adapter)
+        assert await everywhere.store(types().ENTITY, secret.id, secret)
+        assert len(await everywhere.search_all(SECRET)) == 1
+        assert await memory.search("no such thing") == []
+        assert await everywhere.get(types().ENTITY, secret.id)
+        await memory.clear_session()
+        memory.close()
+    assert traced.tree() == ["upsert_memory", "search_memory", "search_memory", "delete_memory"]
+    assert traced.problems() == []
+    every = {"gen_ai.agent.name": "victor", "victor.operation.status": "success"}
+    stored, found, *_ = (dict(span.attributes or {}) for span in traced.ours)
+    assert stored == {"gen_ai.operation.name": "upsert_memory", **every}
+    assert found == {
+        "gen_ai.operation.name": "search_memory",
+        "gen_ai.memory.record.count": 1,
+        **every,
+    }
+    duration = "gen_ai.client.operation.duration"
+    assert recorded.points(duration) == {
+        (duration, ("gen_ai.operation.name", name)): count
+        for name, count in (("upsert_memory", 1), ("search_memory", 2), ("delete_memory", 1))
+    }
+
+
+async def test_a_memory_that_fails_is_an_error_of_the_span() -> None:
+    traced = Traced()
+    with recording(traced=traced):
+        await coordinator(Notes(raises=ConnectionError(SECRET))).search_all("fern")
+        await coordinator().store(types().ENTITY, "fern", entity("fern"))
+    told = [(span.name, (span.attributes or {})["error.type"]) for span in traced.ours]
+    assert told == [("search_memory", "ConnectionError"), ("upsert_memory", "no_provider")]
+    assert all(SECRET not in span.to_json() for span in traced.ours)
+
+
+async def test_what_victor_writes_down_of_a_conversation_is_no_span() -> None:
+    from victor.agent.conversation.types import MessageRole
+
+    recorded, traced = Recorded(), Traced()
+    with recording(recorded, traced):
+        store, session = conversations()
+        store.add_message(session, MessageRole.USER, SECRET)
+        store.get_recent_messages(session)
+        assert len(store.search_messages_fts(session, "secret")) == 1
+        store.delete_session(session)
+    assert traced.tree() == ["search_memory", "delete_memory"]
+    assert seen(recorded) == {**did("store"), **did("get"), **did("search"), **did("delete")}

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.scenarios.rag import CURSED, Words, bytes_in, document, on, passage, store_at
+from tests.traced import Traced
 from tests.victor.agents import Recorded, recording
 from victor_otel.engine import failsafe
 from victor_otel.victor.verticals import rag
@@ -433,3 +434,29 @@ async def test_only_so_many_folders_are_remembered(monkeypatch: pytest.MonkeyPat
             await store_at(path).initialize()
         Path("second/more").write_bytes(b"too much")
         assert size(recorded) == bytes_in("first", "third")
+
+
+async def test_a_search_is_a_span_below_the_tool_that_makes_it() -> None:
+    from victor_rag.tools import RAGSearchTool
+
+    traced = Traced()
+    with recording(traced=traced):
+        store = store_at("index")
+        await store.add_document(document("oil", passage("engine")))
+        assert (await on(RAGSearchTool(), store).execute(query="engine", k=1)).success
+        with pytest.raises(ConnectionError):
+            await store.search(CURSED)
+    assert traced.tree() == [("execute_tool rag_search", ["retrieval"]), "retrieval"]
+    assert traced.problems() == []
+    found, failed = (dict(span.attributes or {}) for span in traced.named("retrieval"))
+    assert found == {
+        "gen_ai.operation.name": "retrieval",
+        "gen_ai.agent.name": "victor",
+        "gen_ai.data_source.id": "documents",
+        "gen_ai.retrieval.top_k": 1,
+        "victor.operation.status": "success",
+    }
+    assert (failed["victor.operation.status"], failed["error.type"]) == (
+        "failure",
+        "ConnectionError",
+    )

@@ -259,9 +259,9 @@ class _Beginning:
                 return frame
         if operation is None:
             operation = self._operation(around, instance, args, kwargs, started)
-        self._describe(operation)
         if row.at_start is not None:
             operation.facts = row.at_start(operation)
+        self._describe(operation)
         if self.followers.in_flight is not None:
             interface = operation.context.interface
             self.plan.engine.add_in_flight(self.followers.in_flight, interface, +1)

@@ -70,7 +70,8 @@ class Begins:
     """An operation begins where `target` is entered, unless it belongs to one under way.
 
     `at_start(operation)` gives the facts that only its start knows, `read(operation)` those of
-    the finished operation; what `at_start` gave is `operation.facts` until then.
+    the finished operation; what `at_start` gave is `operation.facts` until then, and known to its
+    span.
     """
 
     type: OperationType[object]

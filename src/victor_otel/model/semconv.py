@@ -1,8 +1,8 @@
 """Names and buckets of OpenTelemetry's GenAI semantic conventions, v0.1.0.
 
 https://github.com/open-telemetry/semantic-conventions-genai/tree/v0.1.0. They are in development
-and no package has them; a name that changes there changes here, and nowhere else. Two metrics of
-v1.41, which most backends know today, are at the end.
+and no package has them; a name that changes there changes here, and nowhere else. What v1.41 had,
+which most backends know today, is at the end.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
 MCP_METHOD = "mcp.method.name"
 RPC_STATUS_CODE = "rpc.response.status_code"
+MEMORY_RECORD_COUNT = "gen_ai.memory.record.count"
+DATA_SOURCE = "gen_ai.data_source.id"
+RETRIEVAL_TOP_K = "gen_ai.retrieval.top_k"
 MODALITY = "gen_ai.token.modality"
 ERROR_TYPE = "error.type"
 OTHER_ERROR = "_OTHER"
@@ -54,13 +57,19 @@ TOOL_DURATION = "gen_ai.execute_tool.duration"
 AGENT_DURATION = "gen_ai.invoke_agent.duration"
 AGENT_INFERENCE_CALLS = "gen_ai.invoke_agent.inference_calls"
 AGENT_TOOL_CALLS = "gen_ai.invoke_agent.tool_calls"
+EMBEDDINGS_DURATION = "gen_ai.client.embeddings.duration"
+RETRIEVAL_DURATION = "gen_ai.retrieval.duration"
+OPERATION_DURATION = "gen_ai.client.operation.duration"
+"""Of what has no metric of its own; in v1.41 of calls to models, and of nothing else here."""
+MCP_CLIENT_DURATION = "mcp.client.operation.duration"
+MCP_SERVER_DURATION = "mcp.server.operation.duration"
 
 SECONDS = tuple(0.01 * 2**power for power in range(14))
-"""Buckets of a call to a model or a tool."""
+"""Buckets of a call to a model or a tool, and of an operation on a memory."""
 AGENT_SECONDS = tuple(0.1 * 2**power for power in range(13))
+MCP_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 TOKENS = tuple(float(4**power) for power in range(14))
 CALLS = tuple(float(2**power) for power in range(8))
 
-OLD_DURATION = "gen_ai.client.operation.duration"
 OLD_TOKENS = "gen_ai.client.token.usage"
 OLD_TYPE = "gen_ai.token.type"

@@ -27,6 +27,8 @@ class SpanKind(enum.Enum):
 class Span:
     """One span for each operation of a type, named `operation` and what is known of `named`.
 
+    With `when` only those have one of which it is true as they begin.
+
     `expect` gives the attributes that its start knows, by which a sampler may decide. Those in
     `facts` are read of the finished operation: the attribute of each fact. `content` gives what
     was said, structured, by the attribute that it goes into; it is asked only where a user wants
@@ -35,10 +37,11 @@ class Span:
 
     of: OperationType[object]
     operation: str = ""
-    """The name of the operation in the conventions; empty for what is none."""
+    """Its name in the conventions; empty for what is none, or where `expect` gives it."""
     named: tuple[str, ...] = ()
     """The attributes whose values the name has."""
     kind: SpanKind = SpanKind.INTERNAL
+    when: Callable[[Operation], object] | None = None
     expect: Callable[[Operation], Attributes] | None = None
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     content: Callable[[Operation], Mapping[str, Any]] | None = None

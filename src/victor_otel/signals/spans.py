@@ -63,9 +63,12 @@ class Spans:
 
     def of(self, row: Span) -> Callable[[Operation], Live | None]:
         """What begins the span of an operation of a type; nothing while nobody listens."""
+        beneath = _BELOW.get(row.operation)
 
         def begin(operation: Operation) -> Live | None:
             if not self._is_heard and trace._TRACER_PROVIDER is None:  # noqa: SLF001
+                return None
+            if row.when is not None and not row.when(operation):
                 return None
             told: dict[str, Any] = {semconv.OPERATION_NAME: row.operation}
             told.update(self._belongs(operation))
@@ -85,7 +88,7 @@ class Spans:
                 links=links,
                 start_time=(began := time_ns()),
             )
-            below = _below() if row.operation == "chat" else None
+            below = None if beneath is None else _below(*beneath)
             if self._contents is None or row.content is None:
                 return _Live(span, row, began, self._health, below)
             telling = _Telling(span, row, began, self._health, below)
@@ -131,15 +134,23 @@ class _Live:
 
     __slots__ = ("_began", "_below", "_context", "_health", "_row", "_span")
 
-    def __init__(self, span: trace.Span, row: Span, began: int, health: Health, below: Any) -> None:
+    def __init__(
+        self,
+        span: trace.Span,
+        row: Span,
+        began: int,
+        health: Health,
+        below: tuple[str, Any] | None,
+    ) -> None:
         self._span = span
         self._row = row
         self._began = began
         self._health = health
-        self._below = below
+        self._below: Any = None
         self._context = trace.set_span_in_context(span)
         if below is not None:
-            self._context = context.set_value(_BELOW_KEY, below, self._context)
+            key, self._below = below
+            self._context = context.set_value(key, self._below, self._context)
 
     def attach(self) -> object:
         return context.attach(self._context)
@@ -208,7 +219,11 @@ class _Telling(_Live):
 
 
 _GENAI = "opentelemetry.util.genai.invocation"
-_BELOW_KEY = "opentelemetry.genai.client.inference.context"
+_BELOW = {
+    "chat": ("opentelemetry.genai.client.inference.context", "InferenceData"),
+    "embeddings": ("opentelemetry.genai.client.embedding.context", "EmbeddingData"),
+}
+"""By which key an instrumentation below finds what it is to fill, and the class of that."""
 _FROM_BELOW = {
     "response_id": semconv.RESPONSE_ID,
     "response_model": semconv.RESPONSE_MODEL,
@@ -218,13 +233,13 @@ _FROM_BELOW = {
 """What an instrumentation below knows of a call, and Victor does not."""
 
 
-def _below() -> Any:
+def _below(key: str, name: str) -> tuple[str, Any] | None:
     """What OpenTelemetry's own instrumentations of providers write into, instead of a second span.
 
     They look for it in the context, by this key. Without them, as nearly always, there is none.
     """
     genai = sys.modules.get(_GENAI)
-    return None if genai is None else genai.InferenceData()
+    return None if genai is None else (key, getattr(genai, name)())
 
 
 def _known(attributes: Attributes) -> dict[str, AttributeValue]:

@@ -23,6 +23,7 @@ from victor_otel.victor.areas import (
     caches,
     chat,
     components,
+    embeddings,
     events,
     features,
     genai,
@@ -53,6 +54,7 @@ AREAS: tuple[Area, ...] = (
     workflows.AREA,
     planning.AREA,
     memory.AREA,
+    embeddings.AREA,
     skills.AREA,
     coding.AREA,
     rag.AREA,
@@ -137,17 +139,28 @@ NAMED = tuple(dict.fromkeys(row.type for row in FEEDS if "agent_name" in row.rea
 """The types whose operations say in a metric whose work they are."""
 
 
+CONVENTIONAL = tuple(metric for metric in METRICS if not metric.name.startswith("victor."))
+"""The metrics by OpenTelemetry's own names, which `VICTOR_OTEL_GENAI` switches."""
+
+
 def left_out(versions: Collection[str]) -> frozenset[object]:
     """What is not wanted where metrics follow these versions of the GenAI conventions.
 
-    The metrics, the rows that tell for them alone, and the types that nobody needs the name of.
+    The rows that feed such metrics, the metrics that no other row feeds, the rows that tell for
+    these alone, and the types that nobody needs the name of.
     """
-    others = [metrics for version, metrics in genai.VERSIONS.items() if version not in versions]
-    metrics = {metric for each in others for metric in each}
+    unwanted = {
+        row
+        for row in FEEDS
+        if row.metric in CONVENTIONAL and ("1.41" if row in genai.OLD else "0.1") not in versions
+    }
+    wanted = [row for row in FEEDS if row not in unwanted]
+    metrics = {*CONVENTIONAL} - {row.metric for row in wanted}
     tells = [row for row in genai.AREA.rows if isinstance(row, Tells)]
-    named = {row.type for row in FEEDS if "agent_name" in row.reads and row.metric not in metrics}
+    named = {row.type for row in wanted if "agent_name" in row.reads}
     return frozenset(
         {
+            *unwanted,
             *metrics,
             *(tells if genai.TOOL_CALLS in metrics else ()),
             *(kind for kind in NAMED if kind not in named),

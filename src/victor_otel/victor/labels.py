@@ -294,7 +294,18 @@ HOOK_STATE = Label(
 
 GENAI_OPERATION = Label(
     name=semconv.OPERATION_NAME,
-    values=("chat", "execute_tool", "invoke_agent", "invoke_workflow"),
+    fact="operation_name",
+    values=(
+        "chat",
+        "execute_tool",
+        "invoke_agent",
+        "invoke_workflow",
+        "embeddings",
+        "retrieval",
+        "search_memory",
+        "upsert_memory",
+        "delete_memory",
+    ),
     meaning="what is done; teams are workflows too",
 )
 GENAI_PROVIDER = Label(
@@ -302,6 +313,13 @@ GENAI_PROVIDER = Label(
     fact="provider_name",
     limit=50,
     meaning="OpenTelemetry's name of the provider",
+)
+GENAI_OWN_PROVIDER = Label(
+    name=semconv.PROVIDER_NAME,
+    fact="provider_name",
+    limit=50,
+    optional=True,
+    meaning="OpenTelemetry's name of the provider; only of a call to a model",
 )
 GENAI_MODEL = Label(
     name=semconv.REQUEST_MODEL,
@@ -343,4 +361,40 @@ GENAI_AGENT = Label(
     limit=100,
     meaning="`victor`, the role of a sub-agent or of a team's member, `team`, or the name of the "
     "workflow",
+)
+MCP_METHOD = Label(
+    name=semconv.MCP_METHOD,
+    fact="method",
+    values=(
+        "initialize",
+        "ping",
+        "tools/list",
+        "tools/call",
+        "resources/list",
+        "resources/read",
+        "other",
+    ),
+    others=True,
+    meaning="method of the message; `other` for one that Victor neither sends nor answers",
+)
+MCP_OPERATION = Label(
+    name=semconv.OPERATION_NAME,
+    fact="operation_name",
+    values=("execute_tool",),
+    optional=True,
+    meaning="only of `tools/call`",
+)
+MCP_TOOL = Label(
+    name=semconv.TOOL_NAME,
+    fact="tool",
+    limit=200,
+    optional=True,
+    meaning="only of `tools/call`: a tool that the server has; `unknown` for any other name",
+)
+MCP_STATUS_CODE = Label(
+    name=semconv.RPC_STATUS_CODE,
+    fact="code",
+    limit=50,
+    optional=True,
+    meaning="only of a JSON-RPC error: its code",
 )

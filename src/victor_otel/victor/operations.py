@@ -184,6 +184,18 @@ class CacheLookup(NamedTuple):
         return self.cache == "tiered"
 
 
+class MemoryUse(NamedTuple):
+    """An operation on the memories of an agent."""
+
+    operation: str
+    operation_name: str = ""
+    """What OpenTelemetry calls it; empty where it has no name for it."""
+    status: str = ""
+    error_type: str = ""
+    found: int = 0
+    """How many records a search returned."""
+
+
 REQUEST = OperationType("request", Request, outermost=True)
 AGENT_CREATION = OperationType("agent_creation", AgentCreation, component="agent", outermost=True)
 SUB_AGENT = OperationType[object]("sub_agent")
@@ -197,6 +209,7 @@ WORKFLOW_RUN = OperationType("workflow_run", WorkflowRun, component="workflow", 
 PLANNING = OperationType[object]("planning", outermost=True)
 """The making of a plan, which may ask a model; `PLAN` carries it out."""
 PLAN = OperationType("plan", Plan, component="planning", outermost=True)
+MEMORY = OperationType("memory", MemoryUse, component="memory", outermost=True)
 CACHE_LOOKUP = OperationType("cache_lookup", CacheLookup)
 ONE_SHOT = OperationType[object]("one_shot", outermost=True)
 """`victor run ...`, `victor chat MESSAGE` and `victor review ...`: one answer, then the end."""

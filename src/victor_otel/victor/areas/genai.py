@@ -2,7 +2,8 @@
 
 They count the same operations as `victor_*`, so each call is one count in either vocabulary.
 `VICTOR_OTEL_GENAI` says which version of the conventions is recorded: `0.1` (v0.1.0, the default),
-`1.41` (its two metrics are the last ones here), both, or `off`. What did not fail has no
+`1.41` (its two metrics are the last ones here), both, or `off`. They call the duration of a call to
+a model by a name that the other one has for operations on memories. What did not fail has no
 `error.type`; in PromQL that is `error_type=""`.
 
 What is left out, and why, is in docs/genai.md.
@@ -16,6 +17,7 @@ from victor_otel.model.rows import Area, Feeds, Tells
 from victor_otel.victor import labels
 from victor_otel.victor.operations import (
     CHAT_TURN,
+    MEMORY,
     PROVIDER_CALL,
     TEAM_RUN,
     TOOL_CALL,
@@ -111,11 +113,17 @@ TOOL_CALLS = Histogram(
     labels=(labels.GENAI_AGENT,),
     buckets=semconv.CALLS,
 )
-OLD_DURATION = Histogram(
-    semconv.OLD_DURATION,
-    "Duration of a call to a model, by the name of v1.41 of the conventions",
+OPERATION_DURATION = Histogram(
+    semconv.OPERATION_DURATION,
+    "Duration of an operation on the memories of an agent; of a call to a model, where v1.41 of "
+    "the conventions is followed",
     unit="s",
-    labels=(*_INFERENCE, labels.GENAI_ERROR),
+    labels=(
+        labels.GENAI_OPERATION,
+        labels.GENAI_OWN_PROVIDER,
+        labels.GENAI_MODEL,
+        labels.GENAI_ERROR,
+    ),
     buckets=semconv.SECONDS,
 )
 OLD_TOKENS = Histogram(
@@ -126,8 +134,25 @@ OLD_TOKENS = Histogram(
     buckets=semconv.TOKENS,
 )
 
-VERSIONS = {
-    "0.1": (
+_NO_MODEL = {semconv.PROVIDER_NAME: "", semconv.REQUEST_MODEL: ""}
+_CHAT = {semconv.OPERATION_NAME: "chat"}
+_UNKNOWN = {**_CHAT, semconv.MODALITY: "unknown"}
+_FUNCTION = {semconv.TOOL_TYPE: "function"}
+_AGENT = {semconv.OPERATION_NAME: "invoke_agent"}
+_WORKFLOW = {semconv.OPERATION_NAME: "invoke_workflow"}
+
+OLD = (
+    Feeds(PROVIDER_CALL, OPERATION_DURATION, value="elapsed", labels=_CHAT),
+    *(
+        Feeds(PROVIDER_CALL, OLD_TOKENS, value=kind, labels={**_CHAT, semconv.OLD_TYPE: kind})
+        for kind in labels.GENAI_TOKEN_TYPE.values
+    ),
+)
+"""What feeds a metric by the names of v1.41."""
+
+AREA = Area(
+    name="genai",
+    metrics=(
         INFERENCE_DURATION,
         FIRST_CHUNK,
         USED_INPUT,
@@ -141,20 +166,9 @@ VERSIONS = {
         AGENT_DURATION,
         INFERENCE_CALLS,
         TOOL_CALLS,
+        OPERATION_DURATION,
+        OLD_TOKENS,
     ),
-    "1.41": (OLD_DURATION, OLD_TOKENS),
-}
-"""The metrics of each version of the conventions."""
-
-_CHAT = {semconv.OPERATION_NAME: "chat"}
-_UNKNOWN = {**_CHAT, semconv.MODALITY: "unknown"}
-_FUNCTION = {semconv.TOOL_TYPE: "function"}
-_AGENT = {semconv.OPERATION_NAME: "invoke_agent"}
-_WORKFLOW = {semconv.OPERATION_NAME: "invoke_workflow"}
-
-AREA = Area(
-    name="genai",
-    metrics=tuple(metric for metrics in VERSIONS.values() for metric in metrics),
     rows=(
         Feeds(PROVIDER_CALL, INFERENCE_DURATION, value="elapsed", labels=_CHAT),
         Feeds(PROVIDER_CALL, FIRST_CHUNK, value="first_chunk", labels=_CHAT),
@@ -172,15 +186,7 @@ AREA = Area(
         Feeds(WORKFLOW_RUN, AGENT_DURATION, value="seconds", labels=_WORKFLOW),
         Feeds(CHAT_TURN, INFERENCE_CALLS, value="inference_calls"),
         Feeds(CHAT_TURN, TOOL_CALLS, value="tool_calls"),
-        Feeds(PROVIDER_CALL, OLD_DURATION, value="elapsed", labels=_CHAT),
-        *(
-            Feeds(
-                PROVIDER_CALL,
-                OLD_TOKENS,
-                value=kind,
-                labels={**_CHAT, semconv.OLD_TYPE: kind},
-            )
-            for kind in labels.GENAI_TOKEN_TYPE.values
-        ),
+        Feeds(MEMORY, OPERATION_DURATION, when="operation_name", value="elapsed", labels=_NO_MODEL),
+        *OLD,
     ),
 )

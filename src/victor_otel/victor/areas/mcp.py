@@ -1,20 +1,18 @@
-"""Messages of the Model Context Protocol, sent by Victor's client and answered by its server.
+"""MCP: messages of the Model Context Protocol that Victor's client sent and its server answered.
 
-They have spans and no metrics of their own: a tool call by MCP is a request like any other.
+A tool call by MCP is a request like any other, and is counted as one as well. A message that its
+sender got wrong is no error of the server, so there it has a status code and no `error.type`.
 """
 
 from typing import Any, NamedTuple
 
 from victor_otel.model import semconv
+from victor_otel.model.metric import Histogram
 from victor_otel.model.operation import UNSET, Operation, OperationType
 from victor_otel.model.rows import Area, Begins, Target
 from victor_otel.model.span import Attributes, Span, SpanKind
+from victor_otel.victor import labels
 from victor_otel.victor.values import mapping
-
-METHODS = frozenset(
-    {"initialize", "ping", "tools/list", "tools/call", "resources/list", "resources/read"}
-)
-"""Those that Victor sends or answers; any other is its sender's word."""
 
 CALLERS_FAULT = frozenset({-32700, -32600, -32601, -32602, -32002})
 """JSON-RPC codes for what the sender did wrong; the last is Victor's, for before `initialize`."""
@@ -23,20 +21,76 @@ CALLERS_FAULT = frozenset({-32700, -32600, -32601, -32602, -32002})
 class Message(NamedTuple):
     """A message and its answer."""
 
-    status: str
+    method: str
+    """`other` for one that Victor neither sends nor answers: it is its sender's word."""
+    tool: str = ""
+    """Of a call of a tool; `unknown` for whatever name a model came up with."""
+    status: str = ""
     code: str = ""
     """The code of a JSON-RPC error."""
     error_type: str = ""
+
+    @property
+    def operation_name(self) -> str:
+        return "execute_tool" if self.tool else ""
 
 
 SENT = OperationType("mcp_sent", Message)
 ANSWERED = OperationType("mcp_answered", Message)
 
+_LABELS = (
+    labels.MCP_METHOD,
+    labels.MCP_OPERATION,
+    labels.MCP_TOOL,
+    labels.MCP_STATUS_CODE,
+    labels.GENAI_ERROR,
+)
+CLIENT_DURATION = Histogram(
+    semconv.MCP_CLIENT_DURATION,
+    "Duration of a message to an MCP server, until its answer",
+    unit="s",
+    labels=_LABELS,
+    buckets=semconv.MCP_SECONDS,
+    of=SENT,
+    value="elapsed",
+)
+SERVER_DURATION = Histogram(
+    semconv.MCP_SERVER_DURATION,
+    "Duration of a message to Victor's MCP server, until its answer is made",
+    unit="s",
+    labels=_LABELS,
+    buckets=semconv.MCP_SECONDS,
+    of=ANSWERED,
+    value="elapsed",
+)
+
+
+def expect_sent(message: Operation) -> Message:
+    known = [getattr(tool, "name", None) for tool in getattr(message.instance, "tools", ())]
+    return _expected(message.argument("method"), message.argument("params"), known)
+
+
+def expect_answered(message: Operation) -> Message:
+    given = mapping(message.argument("message"))
+    registry = getattr(message.instance, "tool_registry", None)
+    name = mapping(given.get("params")).get("name")
+    known = isinstance(name, str) and registry is not None and registry.get(name) is not None
+    return _expected(given.get("method"), given.get("params"), [name] if known else [])
+
+
+def _expected(method: Any, params: Any, tools: list[Any]) -> Message:
+    method = getattr(method, "value", method)
+    if method == "tools/call":
+        name = mapping(params).get("name")
+        return Message(method, name if isinstance(name, str) and name in tools else "unknown")
+    return Message(method if method in labels.MCP_METHOD.values else "other")
+
 
 def read_sent(message: Operation) -> Message:
     """Victor's client turns what fails on the way into no answer."""
     if message.result is None:
-        return Message("failure", error_type="no_response")
+        asked: Message = message.facts
+        return asked._replace(status="failure", error_type="no_response")
     return _read(message)
 
 
@@ -47,36 +101,23 @@ def read_answered(message: Operation) -> Message:
 
 
 def _read(message: Operation) -> Message:
+    asked: Message = message.facts
     answer = mapping(None if message.result is UNSET else message.result)
     code = mapping(answer.get("error")).get("code")
     if isinstance(code, int):
-        return Message("failure", str(code), str(code))
-    failed = mapping(answer.get("result")).get("isError") is True
-    return Message("failure", error_type="tool_error") if failed else Message(message.status)
+        return asked._replace(status="failure", code=str(code), error_type=str(code))
+    if mapping(answer.get("result")).get("isError") is True:
+        return asked._replace(status="failure", error_type="tool_error")
+    return asked._replace(status=message.status)
 
 
-def expect_sent(message: Operation) -> Attributes:
-    known = [getattr(tool, "name", None) for tool in getattr(message.instance, "tools", ())]
-    return _expected(message.argument("method"), message.argument("params"), known)
-
-
-def expect_answered(message: Operation) -> Attributes:
-    given = mapping(message.argument("message"))
-    registry = getattr(message.instance, "tool_registry", None)
-    name = mapping(given.get("params")).get("name")
-    known = isinstance(name, str) and registry is not None and registry.get(name) is not None
-    return _expected(given.get("method"), given.get("params"), [name] if known else [])
-
-
-def _expected(method: Any, params: Any, tools: list[Any]) -> Attributes:
-    """A tool is named if it is known: a name that is not is whatever a model came up with."""
-    method = getattr(method, "value", method)
-    attributes: dict[str, Any] = {semconv.MCP_METHOD: method if method in METHODS else "other"}
-    if method == "tools/call":
-        name = mapping(params).get("name")
-        attributes[semconv.OPERATION_NAME] = "execute_tool"
-        attributes[semconv.TOOL_NAME] = name if name in tools else "unknown"
-    return attributes
+def expect_span(message: Operation) -> Attributes:
+    asked: Message = message.facts
+    return {
+        semconv.MCP_METHOD: asked.method,
+        semconv.OPERATION_NAME: asked.operation_name,
+        semconv.TOOL_NAME: asked.tool,
+    }
 
 
 _NAMED = (semconv.MCP_METHOD, semconv.TOOL_NAME)
@@ -84,6 +125,7 @@ _FACTS = {"code": semconv.RPC_STATUS_CODE}
 
 AREA = Area(
     name="mcp",
+    metrics=(CLIENT_DURATION, SERVER_DURATION),
     rows=(
         Begins(
             SENT,
@@ -91,6 +133,7 @@ AREA = Area(
                 "victor.integrations.mcp.client:MCPClient._send_request",
                 arguments=("method", "params"),
             ),
+            at_start=expect_sent,
             read=read_sent,
         ),
         Begins(
@@ -98,11 +141,12 @@ AREA = Area(
             Target(
                 "victor.integrations.mcp.server:MCPServer.handle_message", arguments=("message",)
             ),
+            at_start=expect_answered,
             read=read_answered,
         ),
     ),
     spans=(
-        Span(SENT, named=_NAMED, kind=SpanKind.CLIENT, expect=expect_sent, facts=_FACTS),
-        Span(ANSWERED, named=_NAMED, kind=SpanKind.SERVER, expect=expect_answered, facts=_FACTS),
+        Span(SENT, named=_NAMED, kind=SpanKind.CLIENT, expect=expect_span, facts=_FACTS),
+        Span(ANSWERED, named=_NAMED, kind=SpanKind.SERVER, expect=expect_span, facts=_FACTS),
     ),
 )

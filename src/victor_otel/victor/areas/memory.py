@@ -3,7 +3,9 @@
 An agent has one memory for its conversation; entities and their graph are other memories, and a
 coordinator asks several at once. An operation counts once, at the outermost of these. Victor
 swallows failures below it, so the ending of each memory that was asked is read as well. A
-search that finds nothing is a success. What Victor cleans up by itself is not counted.
+search that finds nothing is a success. What Victor cleans up by itself is not counted. Neither what
+is read by its key, for which OpenTelemetry has no name, nor what Victor writes down of each message
+of a conversation, behind the turn, has a span.
 
 The outcome of a recall counts once for each type of memory among its results.
 """
@@ -11,20 +13,15 @@ The outcome of a recall counts once for each type of memory among its results.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+from victor_otel.model import semconv
 from victor_otel.model.metric import Counter, Ratio, Record
 from victor_otel.model.operation import Operation, OperationType
 from victor_otel.model.rows import Area, Begins, Observes, Target, Tells
+from victor_otel.model.span import Attributes, Span
 from victor_otel.victor import labels
 from victor_otel.victor.classes import CONVERSATION_STORE, ENTITY_MEMORY, is_a
+from victor_otel.victor.operations import MEMORY, MemoryUse
 from victor_otel.victor.outcomes import error_type
-
-
-class Use(NamedTuple):
-    """An operation on the memories of an agent."""
-
-    operation: str
-    status: str
-    error_type: str = ""
 
 
 class Ending(NamedTuple):
@@ -34,7 +31,6 @@ class Ending(NamedTuple):
     error: str = ""
 
 
-MEMORY = OperationType("memory", Use, component="memory", outermost=True)
 ASKED = OperationType("memory_asked", Ending)
 """One of the memories that an operation asks."""
 
@@ -55,15 +51,34 @@ OPERATIONS = Counter(
 )
 
 
+def expect_use(operation: str, name: str) -> Callable[[Operation], MemoryUse]:
+    """`name` is what OpenTelemetry calls it."""
+    use = MemoryUse(operation, name)
+    return lambda _: use
+
+
+def expect_span(use: Operation) -> Attributes:
+    return {semconv.OPERATION_NAME: use.facts.operation_name}
+
+
+def has_name(use: Operation) -> bool:
+    return bool(use.facts.operation_name)
+
+
 def read_use(
-    operation: str, fruitless: Callable[[Operation], str] = lambda _: ""
-) -> Callable[[Operation], Use]:
+    fruitless: Callable[[Operation], str] = lambda _: "",
+) -> Callable[[Operation], MemoryUse]:
     """`fruitless` says why nothing came of a call that raised nothing."""
 
-    def read(use: Operation) -> Use:
+    def read(use: Operation) -> MemoryUse:
+        expected: MemoryUse = use.facts
         status, error = _ending(use, fruitless)
         failed = status in _FAILED and not use.failures
-        return Use(operation, status, error if failed else "")
+        return expected._replace(
+            status=status,
+            error_type=error if failed else "",
+            found=len(cast("list[Any]", use.result)) if isinstance(use.result, list) else 0,
+        )
 
     return read
 
@@ -150,6 +165,10 @@ _METHODS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
 }
 
+_NAMES = {"search": "search_memory", "store": "upsert_memory", "delete": "delete_memory"}
+"""What OpenTelemetry calls them: the memory decides whether what is stored is new to it."""
+_MESSAGES = frozenset({"add_message", "add_message_async", "add_system_message"})
+
 _COORDINATOR = "victor.storage.memory.unified:UnifiedMemoryCoordinator"
 _EMBEDDINGS = "victor.agent.conversation_embedding_store:ConversationEmbeddingStore"
 
@@ -161,7 +180,8 @@ AREA = Area(
             Begins(
                 MEMORY,
                 Target(f"{_COORDINATOR}.{method}", arguments),
-                read=read_use(operation, fruitless),
+                at_start=expect_use(operation, _NAMES.get(operation, "")),
+                read=read_use(fruitless),
             )
             for method, arguments, operation, fruitless in (
                 ("search_all", (), "search", unasked),
@@ -174,9 +194,17 @@ AREA = Area(
             row
             for memory, operations in _METHODS.items()
             for operation, methods in operations.items()
-            for target in (Target(f"{memory}.{method}") for method in methods)
+            for method in methods
+            for target in (Target(f"{memory}.{method}"),)
             for row in (
-                Begins(MEMORY, target, read=read_use(operation)),
+                Begins(
+                    MEMORY,
+                    target,
+                    at_start=expect_use(
+                        operation, "" if method in _MESSAGES else _NAMES.get(operation, "")
+                    ),
+                    read=read_use(),
+                ),
                 Begins(ASKED, target, read=read_ending),
             )
         ),
@@ -187,6 +215,15 @@ AREA = Area(
             Target(f"{_COORDINATOR}.record_outcome", arguments=("results", "success")),
             observe_outcome,
             feeds=(RECALL_ACCURACY,),
+        ),
+    ),
+    spans=(
+        Span(
+            MEMORY,
+            named=(semconv.OPERATION_NAME,),
+            when=has_name,
+            expect=expect_span,
+            facts={"found": semconv.MEMORY_RECORD_COUNT},
         ),
     ),
 )

@@ -3,7 +3,8 @@
 Every tool, panel and demo of victor-rag uses the store, so documents and searches are counted
 there. A document counts each time it is ingested, with the type that it was given. Victor reports
 success also for a text that is too short for a chunk; such a text does not count. Only searches
-that succeeded have a latency. A comparison of several entities makes one search for each.
+that succeeded have Victor's latency; OpenTelemetry's duration has the error of the others. A
+comparison of several entities makes one search for each.
 
 The size of the index is that of the folders of all stores that this process opened, measured once
 a minute. It includes old versions that LanceDB keeps, so it also grows when documents are deleted.
@@ -18,13 +19,29 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
+from victor_otel.model import semconv
 from victor_otel.model.metric import Counter, Gauge, Histogram, Ratio, Reading, Record
-from victor_otel.model.operation import Operation
-from victor_otel.model.rows import Area, Observes, Target
+from victor_otel.model.operation import Operation, OperationType
+from victor_otel.model.rows import Area, Begins, Feeds, Observes, Target
+from victor_otel.model.span import Attributes, Span
 from victor_otel.victor import labels
 from victor_otel.victor.remembered import Remembered
+
+
+class Search(NamedTuple):
+    """A search in a store."""
+
+    status: str
+
+    @property
+    def succeeded(self) -> bool:
+        """One that failed has no latency, because it retrieved nothing."""
+        return self.status == "success"
+
+
+SEARCH = OperationType("rag_search", Search)
 
 DOCUMENTS_INGESTED = Counter(
     "victor.rag.documents_ingested",
@@ -44,6 +61,16 @@ RETRIEVAL_LATENCY = Histogram(
     unit="s",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
     guide=True,
+    of=SEARCH,
+    when="succeeded",
+    value="elapsed",
+)
+RETRIEVAL_DURATION = Histogram(
+    semconv.RETRIEVAL_DURATION,
+    "Duration of a search, including the embedding of its query",
+    unit="s",
+    labels=(labels.GENAI_OPERATION, labels.GENAI_ERROR),
+    buckets=semconv.SECONDS,
 )
 INDEX_SIZE = Gauge(
     "victor.rag.index_size",
@@ -89,11 +116,6 @@ class Stores:
     def observe_document(self, ingestion: Operation, record: Record) -> None:
         if ingestion.status == "success" and ingestion.result:
             record(DOCUMENTS_INGESTED, doc_type=ingestion.argument("doc").doc_type)
-
-    def observe_search(self, search: Operation, record: Record) -> None:
-        """A search that failed has no latency, because it retrieved nothing."""
-        if search.status == "success":
-            record(RETRIEVAL_LATENCY, search.elapsed)
 
     def read_size(self) -> Iterator[tuple[float, Mapping[str, str]]]:
         folders = list(self._folders)
@@ -141,11 +163,28 @@ def _size(entry: os.DirEntry[str]) -> int:
         return 0
 
 
+def read_search(search: Operation) -> Search:
+    return Search(search.status)
+
+
+def expect_search(search: Operation) -> Attributes:
+    return {
+        semconv.DATA_SOURCE: search.instance.config.table_name,
+        semconv.RETRIEVAL_TOP_K: search.argument("k"),
+    }
+
+
 _STORE = "victor_rag.document_store:DocumentStore"
 
 AREA = Area(
     name="rag",
-    metrics=(DOCUMENTS_INGESTED, SEARCH_ACCURACY, RETRIEVAL_LATENCY, INDEX_SIZE),
+    metrics=(
+        DOCUMENTS_INGESTED,
+        SEARCH_ACCURACY,
+        RETRIEVAL_LATENCY,
+        RETRIEVAL_DURATION,
+        INDEX_SIZE,
+    ),
     rows=(
         Observes(Target(f"{_STORE}.initialize"), Stores.observe_opening),
         Observes(
@@ -153,8 +192,15 @@ AREA = Area(
             Stores.observe_document,
             feeds=(DOCUMENTS_INGESTED,),
         ),
-        Observes(Target(f"{_STORE}.search"), Stores.observe_search, feeds=(RETRIEVAL_LATENCY,)),
+        Begins(SEARCH, Target(f"{_STORE}.search", arguments=("k",)), read=read_search),
+        Feeds(
+            SEARCH,
+            RETRIEVAL_DURATION,
+            value="elapsed",
+            labels={semconv.OPERATION_NAME: "retrieval"},
+        ),
     ),
+    spans=(Span(SEARCH, "retrieval", expect=expect_search),),
     readings=(Reading(metric=INDEX_SIZE, read=Stores.read_size),),
     state=Stores,
 )
