@@ -153,6 +153,19 @@ async def test_both_have_both(monkeypatch: pytest.MonkeyPatch, events: Events) -
     assert len(events.all()) == len(traced.named("chat m"))
 
 
+async def test_what_is_searched_for_is_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    from victor.storage.memory.entity_memory import EntityMemory
+
+    for mode, told in (("SPAN_ONLY", SECRET), ("NO_CONTENT", None)):
+        monkeypatch.setenv(CAPTURE.name, mode)
+        traced = Traced()
+        with recording(traced=traced):
+            await EntityMemory().search(SECRET)
+        (span,) = traced.named("search_memory")
+        text = (span.attributes or {}).get("gen_ai.memory.query.text")
+        assert (None if text is None else json.loads(str(text))) == told
+
+
 @pytest.mark.parametrize("mode", ["", "NO_CONTENT", "true", "false", "all"])
 async def test_anything_else_is_nothing(
     mode: str,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from victor_otel.model import semconv
@@ -89,6 +89,11 @@ def _part(kind: str, **values: Structure) -> Structure:
 def _definition(tool: Any) -> Structure:
     named = attribute(tool, "name"), attribute(tool, "description")
     return _part("function", name=named[0], description=named[1])
+
+
+def query(attribute_name: str) -> Callable[[Operation], Mapping[str, Structure]]:
+    """What reads the text that is searched for, into an attribute."""
+    return lambda search: {attribute_name: search.argument("query")}
 
 
 _CONTEXT = frozenset({"name", "tool_name", "context", "_exec_ctx"})

@@ -20,6 +20,7 @@ from victor_otel.model.rows import Area, Begins, Observes, Target, Tells
 from victor_otel.model.span import Attributes, Span
 from victor_otel.victor import labels
 from victor_otel.victor.classes import CONVERSATION_STORE, ENTITY_MEMORY, is_a
+from victor_otel.victor.content import query
 from victor_otel.victor.operations import MEMORY, MemoryUse
 from victor_otel.victor.outcomes import error_type
 
@@ -169,6 +170,16 @@ _NAMES = {"search": "search_memory", "store": "upsert_memory", "delete": "delete
 """What OpenTelemetry calls them: the memory decides whether what is stored is new to it."""
 _MESSAGES = frozenset({"add_message", "add_message_async", "add_system_message"})
 
+_QUERIES = frozenset(
+    {
+        *("search", "search_sessions", "search_messages_fts"),
+        *("get_semantically_relevant_messages", "aget_semantically_relevant_messages"),
+        *("get_dual_trace_relevant_messages", "aget_dual_trace_relevant_messages"),
+        "get_relevant_summaries",
+    }
+)
+"""What is given a text to search for."""
+
 _COORDINATOR = "victor.storage.memory.unified:UnifiedMemoryCoordinator"
 _EMBEDDINGS = "victor.agent.conversation_embedding_store:ConversationEmbeddingStore"
 
@@ -184,8 +195,8 @@ AREA = Area(
                 read=read_use(fruitless),
             )
             for method, arguments, operation, fruitless in (
-                ("search_all", (), "search", unasked),
-                ("search_type", (), "search", unasked),
+                ("search_all", ("query",), "search", unasked),
+                ("search_type", ("query",), "search", unasked),
                 ("get", ("memory_type",), "get", unprovided),
                 ("store", ("memory_type",), "store", unstored),
             )
@@ -195,7 +206,7 @@ AREA = Area(
             for memory, operations in _METHODS.items()
             for operation, methods in operations.items()
             for method in methods
-            for target in (Target(f"{memory}.{method}"),)
+            for target in (Target(f"{memory}.{method}", ("query",) if method in _QUERIES else ()),)
             for row in (
                 Begins(
                     MEMORY,
@@ -224,6 +235,7 @@ AREA = Area(
             when=has_name,
             expect=expect_span,
             facts={"found": semconv.MEMORY_RECORD_COUNT},
+            content=query(semconv.MEMORY_QUERY),
         ),
     ),
 )

@@ -27,6 +27,7 @@ from victor_otel.model.operation import Operation, OperationType
 from victor_otel.model.rows import Area, Begins, Feeds, Observes, Target
 from victor_otel.model.span import Attributes, Span
 from victor_otel.victor import labels
+from victor_otel.victor.content import query
 from victor_otel.victor.remembered import Remembered
 
 
@@ -192,7 +193,7 @@ AREA = Area(
             Stores.observe_document,
             feeds=(DOCUMENTS_INGESTED,),
         ),
-        Begins(SEARCH, Target(f"{_STORE}.search", arguments=("k",)), read=read_search),
+        Begins(SEARCH, Target(f"{_STORE}.search", arguments=("k", "query")), read=read_search),
         Feeds(
             SEARCH,
             RETRIEVAL_DURATION,
@@ -200,7 +201,9 @@ AREA = Area(
             labels={semconv.OPERATION_NAME: "retrieval"},
         ),
     ),
-    spans=(Span(SEARCH, "retrieval", expect=expect_search),),
+    spans=(
+        Span(SEARCH, "retrieval", expect=expect_search, content=query(semconv.RETRIEVAL_QUERY)),
+    ),
     readings=(Reading(metric=INDEX_SIZE, read=Stores.read_size),),
     state=Stores,
 )
