@@ -127,7 +127,7 @@ ours_first(True)
 with sandbox(), ScriptedModel({"m": Script([Step("Hi.")])}) as model:
     asyncio.run(work(model.url))
 theirs = [s for s in traced.ended if s.instrumentation_scope.name != "victor_otel"]
-shown = [[s.name, s.parent is None, dict(s.attributes)] for s in theirs]
+shown = [[s.name, s.parent is None, s.status.status_code.name, dict(s.attributes)] for s in theirs]
 ours = [s.name for s in traced.ours]
 print(json.dumps([ours, traced.problems(), shown]))
 """
@@ -174,6 +174,7 @@ def test_victors_own_exporter_makes_a_span_of_each_event_beside_ours(first: str)
         [
             "tool_start",
             True,
+            "ERROR",
             {
                 "victor.tool_name": "own_tool",
                 "victor.arguments": "a secret",
