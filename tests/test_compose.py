@@ -419,6 +419,7 @@ def test_grafana_finds_the_data_that_dashboards_ask_for(every: dict[str, Service
             },
         ],
     }
+    assert "--enable-feature=exemplar-storage" in every["prometheus"].settings["command"]
     assert every["grafana"].environment["VICTOR_TRACES_TYPE"] in {"jaeger", "tempo"}
     assert every["grafana"].environment["VICTOR_TRACES_URL"]
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import grpc
-import httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests import otlp
 from tests.processes import run
+from tests.stack.backends import spans_to
 from tests.stack.processes import (
     COLLECTOR_CONFIG,
+    HOST,
+    SHIPPED,
     Collector,
     Prometheus,
     answer,
@@ -29,78 +30,19 @@ from tests.stack.processes import (
     prometheus,
     wait_until,
 )
+from tests.stack.spans import ERROR, body, made, push
 from tests.stack.test_collector import TOKEN, labels, own
 from tests.stack.test_gateways import NAMES, agents, gateway
 from victor_otel.victor.areas.tools import DURATION
 
 pytestmark = pytest.mark.stack
 
-_IDS = itertools.count(1)
-ERROR = Status.StatusCode.STATUS_CODE_ERROR
 _DROPPED = labels(sampled="false", decision="not_sampled")
 SAMPLING = "otelcol_processor_tail_sampling"
 
 
-def value(content: str | int | Sequence[str]) -> AnyValue:
-    if isinstance(content, str):
-        return AnyValue(string_value=content)
-    if isinstance(content, int):
-        return AnyValue(int_value=content)
-    return AnyValue(array_value=ArrayValue(values=map(value, content)))
-
-
-def made(
-    trace: int,
-    name: str = "chat m",
-    *,
-    root: bool = False,
-    seconds: float = 1,
-    status: Status | None = None,
-    event: Mapping[str, str] | None = None,
-    **attributes: str | int | Sequence[str],
-) -> Span:
-    """A span; all that are no root are below it."""
-    now = time.time_ns()
-    span = Span(
-        trace_id=trace.to_bytes(16),
-        span_id=next(_IDS).to_bytes(8),
-        parent_span_id=b"" if root else bytes(range(8)),
-        name=name,
-        start_time_unix_nano=now - int(seconds * 1e9),
-        end_time_unix_nano=now,
-        status=status,
-        attributes=[KeyValue(key=key, value=value(each)) for key, each in attributes.items()],
-    )
-    if event:
-        pairs = [KeyValue(key=key, value=value(each)) for key, each in event.items()]
-        span.events.add(name="exception", attributes=pairs)
-    return span
-
-
-def body(*spans: Span) -> ExportTraceServiceRequest:
-    request = ExportTraceServiceRequest()
-    resource = request.resource_spans.add()
-    resource.resource.attributes.append(KeyValue(key="service.name", value=value("victor")))
-    resource.scope_spans.add().spans.extend(spans)
-    return request
-
-
-def push(url: str, *spans: Span, token: str | None = None) -> int:
-    """The status that a push by HTTP gets."""
-    headers = {"content-type": "application/x-protobuf"}
-    if token is not None:
-        headers["authorization"] = f"Bearer {token}"
-    content = body(*spans).SerializeToString()
-    with httpx.Client(trust_env=False) as client:
-        return client.post(f"{url}/v1/traces", content=content, headers=headers).status_code
-
-
 def sending_to(backend: otlp.Backend, **variables: str) -> dict[str, str]:
-    return {
-        "VICTOR_COLLECTOR_TRACES_BACKEND": "otlp_http",
-        "VICTOR_COLLECTOR_TRACES_BACKEND_HTTP": f"http://127.0.0.1:{backend.port}",
-        **variables,
-    }
+    return spans_to(f"http://{HOST}:{backend.port}", **variables)
 
 
 def names(backend: otlp.Backend) -> list[str]:
@@ -205,7 +147,7 @@ def test_what_is_slow_and_which_share_is_kept_are_settings() -> None:
         assert 150 < dropped(gateway) < 250
 
 
-def test_a_normal_stop_ends_no_wait_with_a_loss_of_what_was_kept(tmp_path: Path) -> None:
+def test_a_normal_stop_keeps_what_was_acknowledged_for_the_backend(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     away = otlp.Backend(200, port)
     queue = {"VICTOR_COLLECTOR_QUEUE": str(tmp_path / "queue")}
@@ -309,9 +251,12 @@ ORDINARY = {
 }
 
 
-def masked(span: Span) -> tuple[Any, Mapping[str, Any]]:
+def masked(span: Span, *settings: str) -> tuple[Any, Mapping[str, Any]]:
     """The span as it leaves the Collector, and its attributes."""
-    with otlp.http() as backend, collector(environment=sending_to(backend)) as gateway:
+    with (
+        otlp.http() as backend,
+        collector(environment=sending_to(backend), settings=settings) as gateway,
+    ):
         assert push(gateway.otlp_http, span) == 200
         wait_until(lambda: names(backend) == [span.name])
         (found,) = backend.spans()["victor"]
@@ -347,6 +292,24 @@ def test_what_is_named_like_a_secret_is_masked_whatever_it_is() -> None:
     _, found = masked(made(1, **secret, **ORDINARY))
     assert found.pop("redaction.masked.count") == len(secret)
     assert found == dict.fromkeys(secret, "****") | ORDINARY
+
+
+def test_the_documented_setting_masks_contents() -> None:
+    readme = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    (setting,) = re.findall(r"^  --set '(.*)'$", readme, re.MULTILINE)
+    contents = {
+        "gen_ai.input.messages": '[{"role": "user"}]',
+        "gen_ai.output.messages": '[{"role": "assistant"}]',
+        "gen_ai.system_instructions": "You are",
+        "gen_ai.tool.call.arguments": '{"path": "a"}',
+        "gen_ai.tool.call.result": "done",
+        "gen_ai.tool.definitions": "[]",
+    }
+    _, found = masked(made(1, **contents, **ORDINARY), setting)
+    assert found.pop("redaction.masked.count") == len(contents)
+    assert found == dict.fromkeys(contents, "****") | ORDINARY
+    _, found = masked(made(1, **contents, **ORDINARY))
+    assert found == contents | ORDINARY
 
 
 def test_an_ordinary_span_stays_as_it_is() -> None:
