@@ -222,8 +222,14 @@ _KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----"
 SECRETS = {
     f"it is sk-ant-api03-{'a' * 40}, he said": "it is ****, he said",
     f"sk-proj-{'B2_' * 10}": "****",
+    f"sk-{'0a' * 16}": "****",
+    f"xai-{'b' * 20}": "****",
+    f"gsk_{'b' * 20}": "****",
+    f"hf_{'b' * 34}": "****",
     f"ghp_{'c' * 36}": "****",
+    f"github_pat_{'c_' * 11}": "****",
     f"glpat-{'d' * 20}": "****",
+    f"xoxb-{'1-a' * 10}": "****",
     "AKIAIOSFODNN7EXAMPLE": "****",
     f"AIza{'e' * 35}": "****",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmN": "****",
@@ -231,9 +237,10 @@ SECRETS = {
     f"cat id_rsa\n{_KEY}\ndone": "cat id_rsa\n****\ndone",
     f"{_KEY[:40]}, cut": "****",
     "postgres://victor:hunter2@db/victor": "postgres****db/victor",
-    '{"api_key": "0123456789"}': '{"****"}',
+    '{"api_key": "0123456789", "a": 1}': '{"****", "a": 1}',
+    r"{\"password\":\"0123456789\"}": r"{\"****\"}",
     'curl -d "password=hunter22"': 'curl -d "****"',
-    "OPENAI_API_KEY=0123456789": "OPENAI_****",
+    "OPENAI_API_KEY=0123456789": "OPENAI_API****",
 }
 ORDINARY = {
     "gen_ai.agent.name": "victor",
@@ -248,6 +255,8 @@ ORDINARY = {
     "url.full": "https://api.anthropic.com:443/v1/messages?beta=true",
     "db.query.text": "SELECT secret, password FROM users WHERE id = ?",
     "code.file.path": "src/risk-assessment/sk-learn-and-other-things.py",
+    "task.id": "task-0192f0c1-7c1e-7bd2-a5a2-9d3c0e1f2a3b",
+    "said": 'The token: "max_tokens": 4096, then bearer of news, the secret is to ask why.',
 }
 
 
