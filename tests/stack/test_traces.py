@@ -37,6 +37,7 @@ from victor_otel.victor.areas.tools import DURATION
 
 pytestmark = pytest.mark.stack
 
+WAITING = labels(exporter="otlp_http/traces", data_type="traces")
 _DROPPED = labels(sampled="false", decision="not_sampled")
 SAMPLING = "otelcol_processor_tail_sampling"
 
@@ -147,26 +148,33 @@ def test_what_is_slow_and_which_share_is_kept_are_settings() -> None:
         assert 150 < dropped(gateway) < 250
 
 
-def test_a_normal_stop_keeps_what_was_acknowledged_for_the_backend(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_waits_for_the_backend_outlasts_the_collector(killed: bool, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     away = otlp.Backend(200, port)
     queue = {"VICTOR_COLLECTOR_QUEUE": str(tmp_path / "queue")}
     with collector(environment=sending_to(away, **queue)) as gateway:
         assert push(gateway.otlp_http, made(1, "first"), made(2, "second")) == 200
-    assert gateway.process.returncode == 0
+        wait_until(lambda: "Will retry" in gateway.log.read_text())
+        if killed:
+            gateway.process.kill()
+            gateway.process.wait()
+        else:
+            # One more, which nobody has tried to send.
+            assert push(gateway.otlp_http, made(3, "third")) == 200
     with (
         otlp.http(port=port) as backend,
         collector(environment=sending_to(backend, **queue)),
     ):
-        wait_until(arrived(backend, "first", "second"))
+        expected = ("first", "second") if killed else ("first", "second", "third")
+        wait_until(arrived(backend, *expected))
 
 
 def test_what_a_backend_that_is_away_misses_it_gets_when_it_is_back() -> None:
     (port,) = free_ports(1)
     with collector(environment=sending_to(otlp.Backend(200, port))) as gateway:
         assert push(gateway.otlp_http, made(1, "first")) == 200
-        waits = labels(exporter="otlp_http/traces", data_type="traces")
-        wait_until(lambda: own(gateway, "otelcol_exporter_queue_size") == {waits: 1})
+        wait_until(lambda: own(gateway, "otelcol_exporter_queue_size") == {WAITING: 1})
         with otlp.http(port=port) as backend:
             wait_until(arrived(backend, "first"))
 
