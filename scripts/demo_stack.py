@@ -89,6 +89,7 @@ def parts(folder: Path, inbox: int) -> list[Part]:
                 f"--storage.tsdb.path={folder / 'prometheus'}",
                 f"--web.listen-address={HOST}:9090",
                 "--web.enable-otlp-receiver",
+                "--enable-feature=exemplar-storage",
             ],
             ports=(9090,),
         ),

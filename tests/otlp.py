@@ -57,7 +57,7 @@ class Backend:
 
 @contextmanager
 def http(
-    answer: int = 200, authority: Path | None = None, clients: bool = False
+    answer: int = 200, authority: Path | None = None, clients: bool = False, port: int = 0
 ) -> Iterator[Backend]:
     """One of HTTP; with `authority`, where its root is written, one of TLS."""
     backend = Backend(answer)
@@ -77,7 +77,7 @@ def http(
 
         def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         if authority is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             ca = trustme.CA()

@@ -320,14 +320,31 @@ def test_the_documented_override_scrapes_victor_instead(tmp_path: Path) -> None:
 
 
 def test_the_documented_override_keeps_the_queue_of_a_backend(tmp_path: Path) -> None:
-    (override,) = examples("A backend")
+    (override,) = examples("Backends")
     loaded = project(copied(tmp_path), override)
     collector = services(loaded)["collector"]
+    headers = "${file:/run/secrets/traces_headers}"
+    assert collector.environment["VICTOR_COLLECTOR_TRACES_BACKEND_HEADERS"] == headers
+    (secret,) = collector.settings["secrets"]
+    assert headers == f"${{file:{secret['target']}}}"
     assert collector.writable == set()
     (target,) = collector.mounts("volume")
     assert Path(target) == Path(collector.environment["VICTOR_COLLECTOR_QUEUE"]).parent
-    assert f"--volume {loaded['volumes']['queue']['name']}:/queue" in section("A backend")
-    assert f" {collector.settings['user']} /queue" in section("A backend")
+    assert f"--volume {loaded['volumes']['queue']['name']}:/queue" in section("Backends")
+    assert f" {collector.settings['user']} /queue" in section("Backends")
+
+
+def test_both_backends_are_named_in_env_and_by_default_there_is_none(
+    every: dict[str, Service], tmp_path: Path
+) -> None:
+    names = ("VICTOR_COLLECTOR_BACKEND", "VICTOR_COLLECTOR_TRACES_BACKEND")
+    assert {every["collector"].environment[name] for name in names} == {"nop"}
+    dotenv = section("Backends").split("```\n")[1]
+    folder = copied(tmp_path, f"VICTOR_API_KEYS=k\n{dotenv}")
+    collector = services(project(folder))["collector"]
+    told = dict(line.split("=") for line in dotenv.splitlines())
+    assert set(names) < told.keys()
+    assert told.items() <= collector.environment.items()
 
 
 def test_several_victors_have_a_port_each(tmp_path: Path) -> None:
@@ -374,6 +391,13 @@ def test_grafana_finds_the_data_that_dashboards_ask_for(every: dict[str, Service
                     "timeInterval": interval,
                     "manageAlerts": True,
                     "alertmanagerUid": "alertmanager",
+                    "exemplarTraceIdDestinations": [
+                        {
+                            "name": "trace_id",
+                            "datasourceUid": "traces",
+                            "urlDisplayLabel": "Trace",
+                        }
+                    ],
                 },
             },
             {
@@ -385,8 +409,19 @@ def test_grafana_finds_the_data_that_dashboards_ask_for(every: dict[str, Service
                 "editable": False,
                 "jsonData": {"implementation": "prometheus", "handleGrafanaManagedAlerts": False},
             },
+            {
+                "name": "Traces",
+                "uid": "traces",
+                "type": "$VICTOR_TRACES_TYPE",
+                "access": "proxy",
+                "url": "$VICTOR_TRACES_URL",
+                "editable": False,
+            },
         ],
     }
+    assert "--enable-feature=exemplar-storage" in every["prometheus"].settings["command"]
+    assert every["grafana"].environment["VICTOR_TRACES_TYPE"] in {"jaeger", "tempo"}
+    assert every["grafana"].environment["VICTOR_TRACES_URL"]
 
 
 def test_grafana_shows_the_dashboards_that_are_mounted(every: dict[str, Service]) -> None:

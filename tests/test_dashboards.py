@@ -249,6 +249,18 @@ def test_an_alert_is_marked_where_it_began_not_for_as_long_as_it_fires(
     )
 
 
+@each_panel
+def test_what_shows_durations_over_time_leads_to_traces_once(panel: Panel) -> None:
+    """Each of its queries would find the same."""
+    of_durations = [
+        "_seconds_bucket" in target["expr"] and not target["instant"]
+        for target in panel.json["targets"]
+    ]
+    shown = [target.get("exemplar", False) for target in panel.json["targets"]]
+    assert sum(shown) == any(of_durations)
+    assert all(of for of, exemplar in zip(of_durations, shown, strict=True) if exemplar)
+
+
 LATEST = [panel for panel in PANELS if panel.json["type"] in {"stat", "bargauge", "table"}]
 
 

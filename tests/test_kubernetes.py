@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import kubernetes_validate
@@ -36,6 +37,7 @@ from tests.kubernetes import (
 )
 from tests.stack.processes import program
 from victor_otel.signals import settings
+from victor_otel.signals.settings import Settings
 from victor_otel.victor import catalog
 
 pytestmark = pytest.mark.stack
@@ -475,11 +477,9 @@ WANTED = {
 }
 
 
-@each_overlay
-def test_the_network_lets_through_what_is_needed_and_nothing_else(overlay: str) -> None:
-    objects = rendered(overlay)
-    around = peers(objects)
-    allowed = {
+def allowed(objects: list[Object], around: Mapping[str, Peer]) -> set[tuple[str, str, int, str]]:
+    """Who reaches whom on which port."""
+    return {
         (source, target, port, protocol)
         for source, here in around.items()
         for target, there in around.items()
@@ -488,7 +488,12 @@ def test_the_network_lets_through_what_is_needed_and_nothing_else(overlay: str) 
         for protocol in ("TCP", "UDP")
         if admitted(objects, here, there, port, protocol)
     }
-    assert allowed == WANTED
+
+
+@each_overlay
+def test_the_network_lets_through_what_is_needed_and_nothing_else(overlay: str) -> None:
+    objects = rendered(overlay)
+    assert allowed(objects, peers(objects)) == WANTED
 
 
 # The README.
@@ -504,6 +509,8 @@ def of_ones_own(folder: Path, *examples: str) -> list[Object]:
     kustomization = "".join(texts[each] for each in examples)
     (mine / "kustomization.yaml").write_text(kustomization, encoding="utf-8")
     (mine / "profiles.yaml").write_text("profiles: {}\n", encoding="utf-8")
+    (policies,) = re.findall(r"```yaml\n# my-victor/traces\.yaml\n((?:(?!```).*\n)+)", README)
+    (mine / "traces.yaml").write_text(policies, encoding="utf-8")
     return kustomized(mine)
 
 
@@ -531,6 +538,34 @@ def test_an_overlay_of_ones_own_sets_release_and_namespace_of_the_monitoring(
         assert admitted(objects, elsewhere, around[target], port, "TCP")
         assert not admitted(objects, around["monitoring"], around[target], port, "TCP")
     assert admitted(objects, around["client"], around["server"], 8765, "TCP")
+
+
+def test_an_overlay_of_ones_own_sends_spans_through_the_collector_and_scrapes_as_before(
+    tmp_path: Path,
+) -> None:
+    objects = of_ones_own(tmp_path, ", with traces")
+    for each in objects:
+        if each["kind"] not in OPERATORS:
+            kubernetes_validate.validate(each, OLDEST, strict=True)
+    pods = templates(objects)
+    told = Settings.from_environment(variables(pods["Deployment/victor"]))
+    assert told.exporters == ("prometheus",)
+    assert told.trace_exporters == ("otlp",)
+    added = variables(pods["StatefulSet/collector"])
+    assert added["VICTOR_COLLECTOR_TRACES_BACKEND"] == "otlp_grpc"
+    url = urlsplit(added["VICTOR_COLLECTOR_TRACES_BACKEND_GRPC"])
+    around = peers(objects)
+    tempo = Peer(namespace=pair(f"kubernetes.io/metadata.name={url.hostname.split('.')[1]}"))
+    around["tempo"] = tempo
+    more = {
+        (source, target, port, "TCP")
+        for source, target, port in (
+            ("server", "collector", 4318),
+            ("collector", "tempo", url.port),
+            ("collector", "dns", 53),
+        )
+    }
+    assert allowed(objects, around) == WANTED | more | {("collector", "dns", 53, "UDP")}
 
 
 def test_every_command_says_what_it_needs() -> None:

@@ -258,7 +258,15 @@ def _target(panel: Panel, letter: str, query: Query) -> prometheus.Dataquery:
         target.format(PromQueryFormat.TIME_SERIES)
     if panel.kind.latest:
         return target.instant()
+    if query is _timed(panel):
+        target.exemplar(True)
     return target.range()
+
+
+def _timed(panel: Panel) -> Query | None:
+    """The query whose series lead to traces: the last about durations, as each finds the same."""
+    timed = [query for query in panel.queries if "_seconds_bucket" in query.expr]
+    return timed[-1] if timed else None
 
 
 def _thresholds(panel: Panel) -> builders.ThresholdsConfig:

@@ -76,6 +76,15 @@ def sending_to(url: str, **variables: str) -> dict[str, str]:
     }
 
 
+def spans_to(url: str, **variables: str) -> dict[str, str]:
+    """The environment of a Collector that sends spans to an OTLP backend."""
+    return {
+        "VICTOR_COLLECTOR_TRACES_BACKEND": "otlp_http",
+        "VICTOR_COLLECTOR_TRACES_BACKEND_HTTP": url,
+        **variables,
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """What one request held of one series: `series` is told apart as a backend does."""

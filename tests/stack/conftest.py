@@ -17,7 +17,7 @@ import pytest
 
 from tests.processes import environment
 from tests.stack import short_runs
-from tests.stack.backends import sending_to
+from tests.stack.backends import sending_to, spans_to
 from tests.stack.paging import shipped
 from tests.stack.processes import (
     Collector,
@@ -27,6 +27,7 @@ from tests.stack.processes import (
     free_ports,
     prometheus,
 )
+from tests.stack.spans import made, push
 
 REPLICAS = (1, 3)
 
@@ -104,8 +105,11 @@ def monitoring(folder: Path, replicas: int) -> Generator[Monitoring]:
     endpoints = [f"127.0.0.1:{port}" for port in free_ports(replicas)]
     with (
         collector() as backend,
-        collector(environment=sending_to(backend.otlp_http)) as gateway,
+        collector(
+            environment=sending_to(backend.otlp_http, **spans_to(backend.otlp_http))
+        ) as gateway,
         alertmanager(shipped(folder)) as alerting,
         prometheus(endpoints, [gateway], alertmanagers=[alerting.url]) as running,
     ):
+        assert push(gateway.otlp_http, made(1)) == 200
         yield Monitoring(endpoints, gateway, running)

@@ -173,6 +173,7 @@ def prometheus_in(folder: Path, port: int, *, timeout: float = 30) -> Iterator[P
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={HOST}:{port}",
         "--web.enable-otlp-receiver",
+        "--enable-feature=exemplar-storage",
     ]
     with running(command, folder, f"{url}/-/ready", timeout) as (process, log):
         otlp = f"{url}/api/v1/otlp/v1/metrics"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import otlp
 from tests.stack.backends import (
     note_taker,
     prometheus_backend,
@@ -31,6 +32,8 @@ from tests.stack.processes import (
     series,
     wait_until,
 )
+from tests.stack.spans import made
+from tests.stack.spans import push as push_spans
 from tests.stack.test_routes import counted, demo, normalized
 from victor_otel.demo.view import differences
 from victor_otel.victor.shared import REQUESTS
@@ -237,6 +240,23 @@ def test_what_waited_in_the_queue_for_hours_is_still_taken(tmp_path: Path) -> No
             push_total(gateway.otlp_http, instance, time.time_ns() - hours * 3600 * 10**9)
             found = f'last_over_time({REQUESTS.prometheus_name}{{instance="{instance}"}}[12h])'
             wait_until(lambda found=found: query(url, found)[0][1] == 7)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_grpc_to_a_backend_is_encrypted_if_its_scheme_says_so(scheme: str, tmp_path: Path) -> None:
+    authority = tmp_path / "ca.pem"
+    with otlp.rpc(authority=authority if scheme == "https" else None) as backend:
+        variables = {
+            f"VICTOR_COLLECTOR_{kind}BACKEND{of}": value
+            for kind in ("", "TRACES_")
+            for of, value in (("", "otlp_grpc"), ("_GRPC", f"{scheme}://{HOST}:{backend.port}"))
+        }
+        if scheme == "https":
+            variables["SSL_CERT_FILE"] = str(authority)
+        with collector(environment=variables) as gateway:
+            pushed(gateway.otlp_http, 1)
+            assert push_spans(gateway.otlp_http, made(1)) == 200
+            wait_until(lambda: len(backend.requests) == 2)
 
 
 def check(outcome: Outcome) -> None:

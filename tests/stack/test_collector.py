@@ -161,7 +161,8 @@ def test_every_combination_of_files_is_valid(names: Sequence[str]) -> None:
 @pytest.mark.parametrize("names", [("config",), ("config", "gateway", "tls", "token")])
 @pytest.mark.parametrize("backend", ["otlp_http", "otlp_grpc"])
 def test_every_backend_is_valid(names: Sequence[str], backend: str) -> None:
-    assert validate(*names, VICTOR_COLLECTOR_BACKEND=backend, **SET) == ""
+    backends = ("VICTOR_COLLECTOR_BACKEND", "VICTOR_COLLECTOR_TRACES_BACKEND")
+    assert validate(*names, **dict.fromkeys(backends, backend), **SET) == ""
 
 
 def test_readme_names_no_other_combinations() -> None:

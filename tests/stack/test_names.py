@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.backends import sending_to
+from tests.stack.backends import sending_to, spans_to
 from tests.stack.paging import paging
 from tests.stack.processes import (
     HOST,
@@ -20,6 +20,7 @@ from tests.stack.processes import (
     query,
     wait_until,
 )
+from tests.stack.spans import made, push
 from tests.stack.test_collector import backend, points, post
 from tests.test_rule_names import EXPORTED, GATEWAY, OTHERS, RECORDED, of_name
 
@@ -44,17 +45,25 @@ def test_others_export_what_rules_read_of_them(tmp_path: Path) -> None:
     (nobody,) = free_ports(1)
     too_small = (
         "exporters::otlp_http::sending_queue::queue_size=1",
+        "exporters::otlp_http/traces::sending_queue::queue_size=1",
+        "processors::batch/traces::timeout=0s",
         "processors::deltatocumulative/short::max_streams=1",
     )
+    gone = f"http://{HOST}:{nobody}"
     with (
         backend(400) as refusing,
-        collector(environment=sending_to(refusing.url)) as refused,
-        collector(environment=sending_to(f"http://{HOST}:{nobody}"), settings=too_small) as full,
+        collector(environment=sending_to(refusing.url, **spans_to(refusing.url))) as refused,
+        collector(environment=sending_to(gone, **spans_to(gone)), settings=too_small) as full,
         paging(tmp_path) as pager,
         prometheus(collectors=[refused, full], alertmanagers=[pager.url]) as scraping,
     ):
+        refusing.status = 200
+        assert push(refused.otlp_http, made(1)) == 200
+        wait_until(lambda: refusing.authorizations)
+        refusing.status = 400
         for gateway in (refused, full):
             for _ in range(3):
+                assert push(gateway.otlp_http, made(1)) == 200
                 assert post(gateway.otlp_http, points()) == 200
                 assert post(gateway.otlp_http, points(2, lifetime="short")) == 200
 

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.stack
 NOTHING = {
     "error_budget_remaining": "it waits for a day",
     "otelcol_exporter_send_failed_metric_points": "the backend refused nothing",
+    "otelcol_exporter_send_failed_spans": "the backend refused nothing",
     "otelcol_exporter_enqueue_failed_metric_points": "no queue was full",
+    "otelcol_exporter_enqueue_failed_spans": "no queue was full",
     "victor_otel_endpoint_up": "the pipeline is the test's, not victor-otel's own",
     "victor_otel_errors_total": "the instrumentation made no error",
     "victor_otel_labels_capped_total": "no bound was reached",
