@@ -1,13 +1,14 @@
 """The real Collector, Prometheus and Alertmanager for tests and demos, without containers.
 
-And grafatui, which shows Grafana's dashboards in a terminal: Grafana itself is no single program.
+And grafatui, which shows Grafana's dashboards in a terminal: Grafana itself is no single program;
+Jaeger and Phoenix, which take spans.
 
     python scripts/stack.py                        # obtain all, print their paths
     python scripts/stack.py collector prometheus   # only these
 
 A program on PATH is taken if it has exactly the version used here. Otherwise it is built
-once, from Go modules, npm packages or Rust crates, and kept under $VICTOR_STACK_CACHE
-(~/.cache/victor-otel/stack).
+once, from Go modules, npm packages, Rust crates or Python packages, and kept under
+$VICTOR_STACK_CACHE (~/.cache/victor-otel/stack).
 Standard library only: this runs before anything is installed.
 """
 
@@ -45,6 +46,10 @@ ALERTMANAGER_VERSION = "0.28.1"
 # The second vendor whose OTLP endpoint the tests send to.
 VICTORIA_METRICS_VERSION = "1.151.0"
 GRAFATUI_VERSION = "0.1.18"
+JAEGER = "github.com/jaegertracing/jaeger"
+# The last of its kind, one program that keeps spans in memory.
+JAEGER_VERSION = "1.76.0"
+PHOENIX_VERSION = "20.26.1"
 COMPILERS = {
     "go": "install Go (https://go.dev/dl)",
     "cargo": "install Rust (https://rustup.rs)",
@@ -216,6 +221,44 @@ def _grafatui() -> Build:
     )
 
 
+def _jaeger() -> Build:
+    """Without its pages, whose sources are no part of the module: what asks it uses its API."""
+    stamp = f"{JAEGER}/internal/version.latestVersion=v{JAEGER_VERSION}"
+    flags = ("-trimpath", f"-ldflags=-s -w -X {stamp}")
+
+    def run(scratch: Path, output: Path) -> None:
+        sources = _module(JAEGER, f"v{JAEGER_VERSION}", scratch / "jaeger")
+        _go("build", *flags, "-o", str(output / "jaeger"), "./cmd/all-in-one", cwd=sources)
+
+    return Build(programs=("jaeger",), version=JAEGER_VERSION, recipe="\n".join(flags), run=run)
+
+
+def _phoenix() -> Build:
+    """In an environment of its own, which may be moved as long as its Python starts the program."""
+    package = f"arize-phoenix=={PHOENIX_VERSION}"
+
+    def run(scratch: Path, output: Path) -> None:
+        _run(sys.executable, "-m", "venv", str(output / "environment"), cwd=scratch)
+        python = str(output / "environment" / "bin" / "python")
+        pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        _run(python, *pip, package, cwd=scratch)
+        program = output / "phoenix"
+        program.write_text(_PHOENIX, encoding="utf-8")
+        program.chmod(0o755)
+
+    return Build(
+        programs=("phoenix",),
+        version=PHOENIX_VERSION,
+        recipe=package + _PHOENIX,
+        run=run,
+        compiler=sys.executable,
+    )
+
+
+_PHOENIX = """#!/bin/sh
+exec "$(dirname "$0")/environment/bin/python" -m phoenix.server.main "$@"
+"""
+
 # The name that callers use -> the program, and the build it comes from.
 STACK: dict[str, tuple[str, Callable[[], Build]]] = {
     "collector": ("victor-otel-collector", _collector),
@@ -225,6 +268,8 @@ STACK: dict[str, tuple[str, Callable[[], Build]]] = {
     "amtool": ("amtool", _alertmanager),
     "victoria-metrics": ("victoria-metrics", _victoria_metrics),
     "grafatui": ("grafatui", _grafatui),
+    "jaeger": ("jaeger", _jaeger),
+    "phoenix": ("phoenix", _phoenix),
 }
 
 
