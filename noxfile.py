@@ -94,7 +94,7 @@ RELIABILITY = "tests/reliability"
 CONTRACTS = "tests/victor/test_contract.py"
 ON_BOTH_ROUTES = "tests/stack/test_scenarios.py"
 OF_THE_WHEEL = "tests/stack/test_export.py"
-FREE_PORTS = ("backends", "collector", "gateways", "paging", "short_runs")
+FREE_PORTS = ("backends", "collector", "gateways", "paging", "short_runs", "traces")
 OF_THE_COLLECTOR = tuple(f"tests/stack/test_{name}.py" for name in FREE_PORTS)
 
 

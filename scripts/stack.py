@@ -53,6 +53,7 @@ PHOENIX_VERSION = "20.26.1"
 COMPILERS = {
     "go": "install Go (https://go.dev/dl)",
     "cargo": "install Rust (https://rustup.rs)",
+    "uv": "install uv (https://docs.astral.sh/uv)",
 }
 
 
@@ -234,30 +235,26 @@ def _jaeger() -> Build:
 
 
 def _phoenix() -> Build:
-    """In an environment of its own, which may be moved as long as its Python starts the program."""
+    """In an environment of its own."""
     package = f"arize-phoenix=={PHOENIX_VERSION}"
+    # Compiled, since it starts for tests that wait for it.
+    install = ("pip", "install", "--quiet", "--compile-bytecode", package)
 
     def run(scratch: Path, output: Path) -> None:
-        _run(sys.executable, "-m", "venv", str(output / "environment"), cwd=scratch)
-        python = str(output / "environment" / "bin" / "python")
-        pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        _run(python, *pip, package, cwd=scratch)
-        program = output / "phoenix"
-        program.write_text(_PHOENIX, encoding="utf-8")
-        program.chmod(0o755)
+        environment = output / "environment"
+        python = f"--python={sys.executable}"
+        _run("uv", "venv", "--quiet", "--relocatable", python, str(environment), cwd=scratch)
+        _run("uv", *install, f"--python={environment / 'bin' / 'python'}", cwd=scratch)
+        (output / "phoenix").symlink_to("environment/bin/phoenix")
 
     return Build(
         programs=("phoenix",),
         version=PHOENIX_VERSION,
-        recipe=package + _PHOENIX,
+        recipe=" ".join(install),
         run=run,
-        compiler=sys.executable,
+        compiler="uv",
     )
 
-
-_PHOENIX = """#!/bin/sh
-exec "$(dirname "$0")/environment/bin/python" -m phoenix.server.main "$@"
-"""
 
 # The name that callers use -> the program, and the build it comes from.
 STACK: dict[str, tuple[str, Callable[[], Build]]] = {

@@ -101,9 +101,23 @@ def phoenix() -> Iterator[Backend]:
 
 def in_phoenix(backend: Backend) -> list[Seen]:
     """All spans that its API gives."""
+    return list(map(_of_phoenix, _spans_in_phoenix(backend)))
+
+
+def page_in_phoenix(backend: Backend, name: str) -> str:
+    """The page with the trace that has a span of that name."""
+    traces = {
+        span["context"]["trace_id"] for span in _spans_in_phoenix(backend) if span["name"] == name
+    }
+    (trace,) = traces
+    (project,) = answer(f"{backend.url}/v1/projects")["data"]
+    return f"{backend.url}/projects/{project['id']}/traces/{trace}"
+
+
+def _spans_in_phoenix(backend: Backend) -> list[dict[str, Any]]:
     page = answer(f"{backend.url}/v1/projects/default/spans?limit=1000")
     assert page["next_cursor"] is None
-    return list(map(_of_phoenix, page["data"]))
+    return page["data"]
 
 
 def _of_phoenix(span: Mapping[str, Any]) -> Seen:
@@ -121,7 +135,6 @@ def _of_phoenix(span: Mapping[str, Any]) -> Seen:
 
 _PHOENIX_KINDS = {
     "invoke_agent": "AGENT",
-    "invoke_workflow": "CHAIN",
     "chat": "LLM",
     "execute_tool": "TOOL",
     "tools/call": "TOOL",
