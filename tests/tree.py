@@ -154,9 +154,14 @@ def _tokens(attributes: Mapping[str, Any]) -> tuple[int, int]:
     return int(into), int(out)
 
 
-def drawn(nodes: Sequence[Node], depth: int = 0) -> str:
-    """As docs/spans.md draws it, for whoever reads a failure."""
+def hold(seen: Sequence[Conversation], expected: Sequence[Conversation]) -> None:
+    """Compares them as docs/spans.md draws a tree, for whoever reads a failure, and in all else."""
+    assert "\n".join(map(_drawn, seen)) == "\n".join(map(_drawn, expected))
+    assert seen == expected
+
+
+def _drawn(nodes: Sequence[Node], depth: int = 0) -> str:
     return "\n".join(
-        f"{'  ' * depth}{one.name}: {one.ending}\n{drawn(one.below, depth + 1)}".rstrip()
+        f"{'  ' * depth}{one.name}: {one.ending}\n{_drawn(one.below, depth + 1)}".rstrip()
         for one in nodes
     )

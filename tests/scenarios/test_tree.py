@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from tests import tree, whole_session
 from tests.scenarios.scenario import Count, Scenario, played
 from tests.traced import Traced
-from tests.victor.agents import recording
+from tests.victor.agents import agent, model, recording
+from tests.victor.test_chat import ANSWER, LOOK, Resumable, response, resume, team
 from victor_otel import demo
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -33,7 +35,7 @@ async def test_the_tree_of_the_demo_is_that_of_its_ledger(tmp_path: Path) -> Non
 
         seen = await traced_in(tmp_path, session)
     assert ledger.problems() == []
-    assert seen == tree.of_demo(scenario, served.answers)
+    tree.hold(seen, tree.of_demo(scenario, served.answers))
 
 
 async def test_sub_agents_plans_and_messages_to_other_programs_are_in_their_places(
@@ -46,8 +48,34 @@ async def test_sub_agents_plans_and_messages_to_other_programs_are_in_their_plac
             expected.append(await whole_session.play(served))
 
         seen = await traced_in(tmp_path, session)
-    assert list(map(tree.drawn, seen)) == list(map(tree.drawn, expected))
-    assert seen == expected
+    tree.hold(seen, expected)
+
+
+async def test_teams_and_resumed_turns_are_trees_of_their_own(tmp_path: Path) -> None:
+    async def execute_turn(_message: str) -> Any:
+        return SimpleNamespace(response=response(), has_tool_calls=False)
+
+    async def session(_: Count) -> None:
+        async with agent(served, "m") as created:
+            assert (await (await team(created, "researcher", "planner")).run()).success
+        assert (await resume(Resumable(execute_turn))).final_content == "hi"
+
+    with model(m=[LOOK, ANSWER] * 2) as served:
+        seen = await traced_in(tmp_path, session)
+    calls = [tree.answered(answer) for answer in served.answers]
+    members = [
+        tree.node(f"invoke_agent {role}", "success", asked, tree.tool("ls", ls), told)
+        for role, ls, asked, told in (
+            ("researcher", "success", *calls[:2]),
+            ("planner", "hit", *calls[2:]),
+        )
+    ]
+    turns = [node for conversation in seen for node in conversation]
+    resumed = tree.node("invoke_agent victor", "success")
+    tree.hold(
+        [tuple(sorted(turns))],
+        [(resumed, tree.node("invoke_workflow team", "success", *members))],
+    )
 
 
 async def traced_in(

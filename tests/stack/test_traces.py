@@ -19,7 +19,7 @@ from tests.stack.traces import (
     phoenix,
     played,
 )
-from tests.tree import Conversation, Node, Seen, conversations
+from tests.tree import Conversation, Node, Seen, conversations, hold
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -50,13 +50,13 @@ def rows(node: Node, level: int = 0) -> Iterator[tuple[int, str, bool]]:
 def test_jaeger_shows_the_tree_of_the_ledger() -> None:
     with jaeger() as backend:
         expected = played(backend.otlp)
-        assert shown(in_jaeger, backend, expected) == expected
+        hold(shown(in_jaeger, backend, expected), expected)
 
 
 def test_phoenix_shows_the_tree_of_the_ledger(in_phoenix_by_now: Played) -> None:
     backend, expected = in_phoenix_by_now
-    seen = shown(in_phoenix, backend, expected)
-    assert seen == sorted(tuple(map(as_phoenix_has_it, turns)) for turns in expected)
+    shown_there = sorted(tuple(map(as_phoenix_has_it, turns)) for turns in expected)
+    hold(shown(in_phoenix, backend, expected), shown_there)
 
 
 DRAWN = """rows => rows.map(row => [
