@@ -1,13 +1,14 @@
 """The real Collector, Prometheus and Alertmanager for tests and demos, without containers.
 
-And grafatui, which shows Grafana's dashboards in a terminal: Grafana itself is no single program.
+And grafatui, which shows Grafana's dashboards in a terminal: Grafana itself is no single program;
+Jaeger and Phoenix, which take spans.
 
     python scripts/stack.py                        # obtain all, print their paths
     python scripts/stack.py collector prometheus   # only these
 
 A program on PATH is taken if it has exactly the version used here. Otherwise it is built
-once, from Go modules, npm packages or Rust crates, and kept under $VICTOR_STACK_CACHE
-(~/.cache/victor-otel/stack).
+once, from Go modules, npm packages, Rust crates or Python packages, and kept under
+$VICTOR_STACK_CACHE (~/.cache/victor-otel/stack).
 Standard library only: this runs before anything is installed.
 """
 
@@ -45,9 +46,14 @@ ALERTMANAGER_VERSION = "0.28.1"
 # The second vendor whose OTLP endpoint the tests send to.
 VICTORIA_METRICS_VERSION = "1.151.0"
 GRAFATUI_VERSION = "0.1.18"
+JAEGER = "github.com/jaegertracing/jaeger"
+# The last of its kind, one program that keeps spans in memory.
+JAEGER_VERSION = "1.76.0"
+PHOENIX_VERSION = "20.26.1"
 COMPILERS = {
     "go": "install Go (https://go.dev/dl)",
     "cargo": "install Rust (https://rustup.rs)",
+    "uv": "install uv (https://docs.astral.sh/uv)",
 }
 
 
@@ -216,6 +222,40 @@ def _grafatui() -> Build:
     )
 
 
+def _jaeger() -> Build:
+    """Without its pages, whose sources are no part of the module: what asks it uses its API."""
+    stamp = f"{JAEGER}/internal/version.latestVersion=v{JAEGER_VERSION}"
+    flags = ("-trimpath", f"-ldflags=-s -w -X {stamp}")
+
+    def run(scratch: Path, output: Path) -> None:
+        sources = _module(JAEGER, f"v{JAEGER_VERSION}", scratch / "jaeger")
+        _go("build", *flags, "-o", str(output / "jaeger"), "./cmd/all-in-one", cwd=sources)
+
+    return Build(programs=("jaeger",), version=JAEGER_VERSION, recipe="\n".join(flags), run=run)
+
+
+def _phoenix() -> Build:
+    """In an environment of its own."""
+    package = f"arize-phoenix=={PHOENIX_VERSION}"
+    # Compiled, since it starts for tests that wait for it.
+    install = ("pip", "install", "--quiet", "--compile-bytecode", package)
+
+    def run(scratch: Path, output: Path) -> None:
+        environment = output / "environment"
+        python = f"--python={sys.executable}"
+        _run("uv", "venv", "--quiet", "--relocatable", python, str(environment), cwd=scratch)
+        _run("uv", *install, f"--python={environment / 'bin' / 'python'}", cwd=scratch)
+        (output / "phoenix").symlink_to("environment/bin/phoenix")
+
+    return Build(
+        programs=("phoenix",),
+        version=PHOENIX_VERSION,
+        recipe=" ".join(install),
+        run=run,
+        compiler="uv",
+    )
+
+
 # The name that callers use -> the program, and the build it comes from.
 STACK: dict[str, tuple[str, Callable[[], Build]]] = {
     "collector": ("victor-otel-collector", _collector),
@@ -225,6 +265,8 @@ STACK: dict[str, tuple[str, Callable[[], Build]]] = {
     "amtool": ("amtool", _alertmanager),
     "victoria-metrics": ("victoria-metrics", _victoria_metrics),
     "grafatui": ("grafatui", _grafatui),
+    "jaeger": ("jaeger", _jaeger),
+    "phoenix": ("phoenix", _phoenix),
 }
 
 

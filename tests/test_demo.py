@@ -100,6 +100,7 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Dem
         "table": ("--once", "--port", "0"),
         "json": ("--json", "--port", "0"),
         "otlp": ("--once", "--otlp", refusing),
+        "traces": ("--once", "--port", "0", "--traces", f"{refusing}/v1/traces"),
     }
     running = {
         name: Demo(tmp_path_factory.mktemp(name), *arguments, "--agents", "1")
@@ -197,12 +198,15 @@ def wait_for_sessions(url: str, count: int, timeout: float = 150) -> bool:
     return False
 
 
-def test_a_receiver_that_refuses_ends_badly_and_says_so(sessions: dict[str, Demo]) -> None:
-    code, out, err = sessions["otlp"].end()
+@pytest.mark.parametrize("option", ["otlp", "traces"])
+def test_a_receiver_that_refuses_ends_badly_and_says_so(
+    sessions: dict[str, Demo], option: str
+) -> None:
+    code, out, err = sessions[option].end()
     assert code != 0
     assert "tool executions" in out
-    assert re.search(r"victor-otel demo: http://\S+ did not take the metrics", err)
-    assert sessions["otlp"].left_behind == []
+    assert re.search(r"victor-otel demo: http://\S+ did not take everything", err)
+    assert sessions[option].left_behind == []
 
 
 @pytest.mark.parametrize("ending", ["Ctrl-C", "kill"])
@@ -233,11 +237,12 @@ def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert demo.left_behind == []
 
 
+@pytest.mark.parametrize("option", ["--otlp", "--traces"])
 @pytest.mark.parametrize("value", ["localhost:4318", "grpc://localhost:4317", "4318"])
 def test_an_otlp_endpoint_that_is_no_url_is_one_line_and_exit_code_2(
-    tmp_path: Path, value: str
+    tmp_path: Path, option: str, value: str
 ) -> None:
-    code, out, err = Demo(tmp_path, "--otlp", value).end()
+    code, out, err = Demo(tmp_path, option, value).end()
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert repr(value) in err

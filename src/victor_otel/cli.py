@@ -109,6 +109,14 @@ def demo(
     otlp: Annotated[
         str, typer.Option(metavar="URL", help="Push to this OTLP/HTTP endpoint instead.")
     ] = "",
+    traces: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Send the spans there, such as http://localhost:4318/v1/traces; "
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS may hold the key.",
+        ),
+    ] = "",
     agents: Annotated[
         int, typer.Option(min=1, max=90, help="Agents that work in parallel at the end.")
     ] = 4,
@@ -125,13 +133,14 @@ def demo(
         from victor_otel.victor.supported import INSTALL
 
         _fail("demo", f"victor-ai is not installed: {INSTALL}")
-    if otlp and not otlp.startswith(("http://", "https://")):
-        _fail("demo", f"--otlp wants a URL such as http://localhost:4318, not {otlp!r}")
+    for option, url, path in (("--otlp", otlp, ""), ("--traces", traces, "/v1/traces")):
+        if url and not url.startswith(("http://", "https://")):
+            _fail("demo", f"{option} wants a URL such as http://localhost:4318{path}, not {url!r}")
     if repeat and (once or as_json):
         _fail("demo", "--repeat never ends: leave out --once and --json")
     # Anew in the same process: Victor settles its state folder while it is imported. A child would
     # outlive whoever ends only its parent.
-    options = [f"--port={port}", f"--otlp={otlp}", f"--agents={agents}"]
+    options = [f"--port={port}", f"--otlp={otlp}", f"--traces={traces}", f"--agents={agents}"]
     options += ["--once"] * once + ["--repeat"] * repeat + ["--json"] * as_json
     sys.stdout.flush()
     sys.stderr.flush()

@@ -30,6 +30,11 @@ PATIENCE = 300
 SERVERS = {
     "python scripts/demo_stack.py": f"{PROMETHEUS}/-/ready",
     "VICTOR_PROMETHEUS_ENABLED=true victor serve": "http://127.0.0.1:8765/health",
+    "$(python scripts/stack.py jaeger) --collector.otlp.http.host-port=127.0.0.1:4338"
+    " --collector.otlp.grpc.host-port=127.0.0.1:4337": "http://127.0.0.1:16686",
+    "PHOENIX_HOST=127.0.0.1 PHOENIX_GRPC_PORT=4347 $(python scripts/stack.py phoenix) serve": (
+        "http://127.0.0.1:6006/healthz"
+    ),
 }
 """What runs until Ctrl-C, and where it says that it is ready."""
 

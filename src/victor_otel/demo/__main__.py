@@ -41,13 +41,14 @@ def main(
     *,
     port: int = 9091,
     otlp: str = "",
+    traces: str = "",
     agents: int = 4,
     once: Annotated[bool, typer.Option("--once")] = False,
     repeat: Annotated[bool, typer.Option("--repeat")] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Runs the demo; `victor_otel.cli` explains the options."""
-    _configure(port, otlp)
+    _configure(port, otlp, traces)
     signal.signal(signal.SIGTERM, _leave)
     if repeat:
         _repeat(port, otlp, agents)
@@ -86,7 +87,8 @@ def main(
     for problem in problems:
         print(problem, file=sys.stderr)
     if not delivered:
-        print(f"victor-otel demo: {otlp} did not take the metrics", file=sys.stderr)
+        places = " or ".join(filter(None, (otlp, traces)))
+        print(f"victor-otel demo: {places} did not take everything", file=sys.stderr)
     raise typer.Exit(1 if problems or not delivered else 0)
 
 
@@ -125,10 +127,14 @@ def _leave(_signal: int, _frame: object) -> None:
     sys.exit(0)
 
 
-def _configure(port: int, otlp: str) -> None:
-    """The demo's own settings, whatever the user's environment says."""
+def _configure(port: int, otlp: str, traces: str) -> None:
+    """The demo's own settings, whatever the user's environment says.
+
+    How spans are sent, their keys above all, is no option: it would be in the shell's history.
+    """
     for name in list(os.environ):
-        if name.startswith(("OTEL_", "VICTOR_OTEL_", "VICTOR_PROMETHEUS_")):
+        how = bool(traces) and name.startswith("OTEL_EXPORTER_OTLP_TRACES_")
+        if name.startswith(("OTEL_", "VICTOR_OTEL_", "VICTOR_PROMETHEUS_")) and not how:
             del os.environ[name]
     os.environ["VICTOR_PROMETHEUS_ENABLED"] = "true"
     os.environ["VICTOR_PROMETHEUS_PORT"] = "0" if otlp else str(port)
@@ -137,6 +143,8 @@ def _configure(port: int, otlp: str) -> None:
         os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = otlp
         os.environ["OTEL_METRIC_EXPORT_INTERVAL"] = "1000"
         os.environ["VICTOR_OTEL_EXIT_TIMEOUT"] = "5"
+    if traces:
+        os.environ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = traces
 
 
 def _pipeline(port: int) -> Pipeline:
