@@ -25,6 +25,8 @@ from tests.tree import Conversation, Node, Seen, of_demo
 from victor_otel import demo
 
 SERVICE = "garden"
+PATIENCE = 400
+"""Seconds for the sessions, of which each agent takes some to be made; more on a busy machine."""
 
 
 class Backend(NamedTuple):
@@ -154,6 +156,7 @@ def played(otlp: str) -> list[Conversation]:
     """Plays in a process that exports its spans there; what must be seen of it."""
     told = answer_of(
         "from tests.stack.traces import main; main()",
+        timeout=PATIENCE,
         OTEL_SERVICE_NAME=SERVICE,
         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=otlp,
         NO_PROXY=HOST,
