@@ -211,10 +211,10 @@ def test_a_secret_is_in_nothing_that_leaves_the_process(
     assert "victor_tool_executions_total" in shown["page"]
     assert "victor.provider.requests" in shown["console"]
     assert '"name": "execute_tool own_tool"' in shown["console"]
-    assert b"invoke_agent" in b"".join(backend.requests)
+    assert b"invoke_agent" in b"".join(backend.traces)
     assert "an error at" in shown["log"], "there was no error of ours to log"
     assert "is not understood" in shown["log"]
-    pushed = b"".join(backend.requests).decode(errors="replace")
+    pushed = b"".join(backend.requests + backend.traces).decode(errors="replace")
     routes = {"pushed": pushed, "stderr": done.stderr, **shown}
     for route, text in routes.items():
         found = text.find(secret)

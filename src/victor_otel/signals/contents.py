@@ -86,7 +86,7 @@ def fitted(structure: Any, limit: int) -> str:
         if len(text) <= limit:
             return text
         if length:
-            length //= 2
+            length //= 4
         elif isinstance(structure, list) and structure:
             structure = cast("list[Any]", structure)[1:]
         else:
@@ -164,7 +164,10 @@ def _load() -> Any:
 
 
 def _hooked(hook: Any, said: Said, span: trace.Span, event: Any) -> Said:
-    """What was said, as the hook leaves it."""
+    """What was said, as the hook leaves it.
+
+    An error is the caller's to count: what a hook was to edit must not be recorded without it.
+    """
     from opentelemetry.util.genai import types
 
     parts = {
@@ -185,7 +188,7 @@ def _hooked(hook: Any, said: Said, span: trace.Span, event: Any) -> Said:
         ]
 
     tools = [
-        types.FunctionToolDefinition(tool["name"], tool.get("description"), None)
+        types.FunctionToolDefinition(tool.get("name"), tool.get("description"), None)
         for tool in said.get(semconv.TOOL_DEFINITIONS, ())
     ]
     inputs = messages(types.InputMessage, semconv.INPUT_MESSAGES)
