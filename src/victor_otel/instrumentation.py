@@ -18,7 +18,7 @@ from victor_otel.model.rows import Area
 from victor_otel.victor import catalog
 from victor_otel.victor.areas.propagation import caller
 from victor_otel.victor.context import describe
-from victor_otel.victor.identity import agent_name, belongs
+from victor_otel.victor.identity import agent_name, belongs, belongs_to_user
 from victor_otel.victor.outcomes import ending
 from victor_otel.victor.supported import victor_version
 
@@ -170,7 +170,8 @@ class Instrumentation:
             return Recording(kind, [row for row in rows if row.type is kind], recorder)
 
         provider = self._tracer_provider or pipeline.tracer_provider
-        spans = Spans(provider, self.health, belongs, caller, pipeline.contents)
+        whose = belongs_to_user if pipeline.user_ids else belongs
+        spans = Spans(provider, self.health, whose, caller, pipeline.contents)
         self.engine.connect(
             metrics,
             lambda kind: spans.of(catalog.SPANS[kind]),

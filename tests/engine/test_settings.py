@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "instance": "",
     "exit_timeout": 1.0,
     "genai": ("0.1",),
+    "user_ids": False,
     "capture": "no_content",
     "completion_hook": "",
     "config_file": False,

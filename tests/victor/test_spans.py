@@ -31,8 +31,9 @@ from tests.victor.test_chat import (
     spawner,
     team,
 )
-from tests.victor.test_interfaces import call, mcp_server, message, own_tools
-from tests.victor.test_providers import chunk, own
+from tests.victor.test_interfaces import CHAT as API_CHAT
+from tests.victor.test_interfaces import call, client, mcp_server, message, own_tools, server
+from tests.victor.test_providers import chunk, own, response
 from tests.victor.test_tools import Bench, own_tool
 from tests.victor.test_tools import asked as tool_call
 from victor_otel.demo.model import ScriptedModel
@@ -100,6 +101,55 @@ async def test_a_turn_is_an_agent_that_calls_models_and_tools() -> None:
     kinds = [span.kind for span in traced.ours]
     inside, client = trace.SpanKind.INTERNAL, trace.SpanKind.CLIENT
     assert kinds == [inside, client, inside, client]
+
+
+async def test_a_call_to_a_model_says_what_was_asked_and_why_it_ended() -> None:
+    with tracing() as traced:
+        for reason in ("stop", "tool_use", "MAX_TOKENS", "because of my secret", None):
+            answer = response(content="hi", stop_reason=reason)
+
+            async def chat(*_: Any, answer: Any = answer, **__: Any) -> Any:
+                return answer
+
+            await own(chat=chat).chat([], model="m", max_tokens=7, temperature=0)
+        await own(chat=chat).chat([], model="m", max_tokens="7")
+    names = ("gen_ai.request.max_tokens", "gen_ai.request.temperature", FINISHES)
+    assert [told(span, *names) for span in traced.ours] == [
+        (7, 0.0, ("stop",)),
+        (7, 0.0, ("tool_call",)),
+        (7, 0.0, ("length",)),
+        (7, 0.0, None),
+        (7, 0.0, None),
+        (None, None, None),
+    ]
+
+
+async def test_the_last_chunk_of_a_stream_says_why_it_ended() -> None:
+    async def stream(*_: Any, **__: Any) -> Any:
+        yield chunk(content="hi")
+        yield chunk(is_final=True, stop_reason="stop")
+
+    with tracing() as traced:
+        async for _ in own(stream=stream).stream([], model="m"):
+            pass
+    (span,) = traced.ours
+    assert told(span, FINISHES) == (("stop",),)
+
+
+@pytest.mark.parametrize(("asked", "shown"), [("", None), ("true", "reader")])
+async def test_the_client_of_the_api_is_on_spans_where_that_is_asked_for(
+    asked: str, shown: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VICTOR_OTEL_USER_IDS", asked)
+    traced = Traced()
+    with recording(traced=traced), model(m=[ANSWER]) as served:
+        async with client(server(served, api_keys={"a key": "reader"}), "a key") as api:
+            assert (await api.post("/chat", json=API_CHAT)).status_code == 200
+    assert {told(span, "user.id") for span in traced.ours} == {(shown,)}
+    assert traced.ours
+
+
+FINISHES = "gen_ai.response.finish_reasons"
 
 
 async def test_a_streamed_turn_has_the_same_tree_and_is_current_only_inside_of_victor() -> None:

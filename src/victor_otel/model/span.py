@@ -10,9 +10,9 @@ from typing import Any
 from victor_otel.model.declared import declared
 from victor_otel.model.operation import Operation, OperationType
 
-AttributeValue = str | bool | int | float
+AttributeValue = str | bool | int | float | tuple[str, ...]
 Attributes = Mapping[str, AttributeValue | None]
-"""By their names. None, False, 0 and "" are left out: the conventions have no false."""
+"""By their names. None, False, the integer 0, "" and () are left out: there is no false."""
 
 
 class SpanKind(enum.Enum):

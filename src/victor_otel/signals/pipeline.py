@@ -30,6 +30,7 @@ from victor_otel.signals.settings import (
     PROMETHEUS_HOST,
     PROMETHEUS_PORT,
     PROMETHEUS_WEB_CONFIG,
+    USER_IDS,
     Settings,
 )
 
@@ -68,6 +69,8 @@ class Pipeline:
     server: Endpoint | None = None
     genai: tuple[str, ...] = ()
     """The versions of the GenAI conventions that metrics follow."""
+    user_ids: bool = False
+    """Whether spans say who a client of Victor's API is."""
     contents: Contents | None = None
     """What becomes of what was said; None, as nearly always, for nothing."""
 
@@ -108,7 +111,7 @@ def connect(
     settings = Settings.from_environment()
     for problem in settings.problems:
         # Others do not matter to a provider of the application's.
-        if provider is None or problem.name in {GENAI.name, CAPTURE.name}:
+        if provider is None or problem.name in {GENAI.name, CAPTURE.name, USER_IDS.name}:
             logger.error("victor-otel: %s.", problem)
     if provider is not None:
         connected = _of(provider, health)
@@ -117,6 +120,7 @@ def connect(
     else:
         connected = _of_environment(settings, health, lifetime(settings, one_shot=one_shot))
     connected.genai = settings.genai
+    connected.user_ids = settings.user_ids
     connected.contents = contents(settings)
     return connected
 

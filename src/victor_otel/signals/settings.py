@@ -59,6 +59,11 @@ STRICT = Variable(
     meaning="`true`: a value given to `victor_otel.record` or a custom metric that cannot be true "
     "raises `ValueError` instead of being dropped",
 )
+USER_IDS = Variable(
+    name="VICTOR_OTEL_USER_IDS",
+    default="false",
+    meaning="`true`: spans have `user.id`, the authenticated client of Victor's API",
+)
 CAPTURE = Variable(
     name="OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
     default="NO_CONTENT",
@@ -211,6 +216,8 @@ class Settings:
     exit_timeout: float
     genai: tuple[str, ...]
     """The versions of the GenAI conventions."""
+    user_ids: bool
+    """Whether spans say who a client of Victor's API is."""
     capture: str
     """Where contents go: no_content, span_only, event_only or span_and_event."""
     completion_hook: str
@@ -259,6 +266,7 @@ class Settings:
             instance=_attributes(env.get(OTEL_RESOURCE_ATTRIBUTES)).get(INSTANCE, ""),
             exit_timeout=env.read(EXIT_TIMEOUT, _seconds),
             genai=env.read(GENAI, _versions),
+            user_ids=env.read(USER_IDS, _boolean),
             capture=env.read(CAPTURE, _one_of(*_MODES)),
             completion_hook=env.get(HOOK),
             config_file=bool(env.get(OTEL_CONFIG_FILE)),

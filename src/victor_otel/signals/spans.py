@@ -246,6 +246,6 @@ def _known(attributes: Attributes) -> dict[str, AttributeValue]:
     """What is known, as an exporter can bear it: as with labels, what is too long is no name."""
     known: dict[str, AttributeValue] = {}
     for name, value in attributes.items():
-        if value:
+        if value or type(value) is float:
             known[name] = as_name(value) if isinstance(value, str) else value
     return known

@@ -69,3 +69,8 @@ def belongs(operation: Operation) -> Attributes:
         semconv.AGENT_NAME: agent_name(operation),
         semconv.CONVERSATION_ID: conversation(operation),
     }
+
+
+def belongs_to_user(operation: Operation) -> Attributes:
+    """The same, and the authenticated client of Victor's API, where a user asks for that."""
+    return {**belongs(operation), semconv.USER_ID: operation.context.user}

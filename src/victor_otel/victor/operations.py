@@ -118,6 +118,8 @@ class ProviderCall(NamedTuple):
     rate_limited: int
     streamed: bool
     error_type: str = ""
+    finish_reasons: tuple[str, ...] = ()
+    """Why the model stopped, as the conventions name it."""
 
     @property
     def failed(self) -> bool:

@@ -100,11 +100,12 @@ CACHED_APART = frozenset({"anthropic"})
 class Answer:
     """What a streamed answer held, without its content."""
 
-    __slots__ = ("attempts", "complete", "started", "tool_calls", "usage")
+    __slots__ = ("attempts", "complete", "started", "stopped", "tool_calls", "usage")
 
     def __init__(self) -> None:
         self.started = self.complete = self.tool_calls = False
         self.usage: Any = None
+        self.stopped: Any = None
         self.attempts = 1
 
     def add(self, chunk: Any) -> None:
@@ -116,6 +117,7 @@ class Answer:
             self.usage = chunk.usage
         if getattr(chunk, "is_final", False):
             self.complete = True
+            self.stopped = getattr(chunk, "stop_reason", None)
             self.attempts = _attempts(chunk)
 
 
@@ -155,16 +157,36 @@ def read_call(call: Operation) -> ProviderCall:
         rate_limited=int(is_a(call.error, PROVIDER_RATE_LIMIT_ERROR)),
         streamed=stream is not None,
         error_type="" if failed is None else error_type(failed),
+        finish_reasons=_finish_reasons(answer.stopped),
         **{kind: counts.get(kind) or None for kind in TOKEN_TYPES},
     )
+
+
+_FINISHES = {
+    **{each: each for each in ("stop", "length", "content_filter", "tool_call")},
+    **dict.fromkeys(("end_turn", "stop_sequence", "eos"), "stop"),
+    **dict.fromkeys(("tool_calls", "tool_use", "function_call"), "tool_call"),
+    **dict.fromkeys(("max_tokens", "max_output_tokens"), "length"),
+    **dict.fromkeys(("safety", "refusal", "guardrail_intervened"), "content_filter"),
+}
+"""What providers say, which Victor passes on, and the conventions' names for it."""
+
+
+def _finish_reasons(stopped: Any) -> tuple[str, ...]:
+    """Nothing where it is not known what a provider means."""
+    named = _FINISHES.get(stopped.lower()) if isinstance(stopped, str) else None
+    return () if named is None else (named,)
 
 
 def expect_call(call: Operation) -> Attributes:
     provider = str(getattr(call.instance, "name", "other"))
     model = call.argument("model") or getattr(call.instance, "model", None)
+    limit, heat = call.argument("max_tokens"), call.argument("temperature")
     return {
         semconv.PROVIDER_NAME: conventional(provider),
         semconv.REQUEST_MODEL: model if isinstance(model, str) else None,
+        semconv.REQUEST_MAX_TOKENS: limit if type(limit) is int else None,
+        semconv.REQUEST_TEMPERATURE: float(heat) if type(heat) in {int, float} else None,
     }
 
 
@@ -201,6 +223,7 @@ def _whole(response: Any) -> Answer:
     if response is not UNSET:
         answer.tool_calls = bool(attribute(response, "tool_calls"))
         answer.usage = attribute(response, "usage")
+        answer.stopped = attribute(response, "stop_reason")
         answer.attempts = _attempts(response)
     return answer
 
@@ -265,6 +288,7 @@ AREA = Area(
                 "reasoning": semconv.REASONING_TOKENS,
                 "cache_read": semconv.CACHE_READ_TOKENS,
                 "cache_write": semconv.CACHE_WRITE_TOKENS,
+                "finish_reasons": semconv.FINISH_REASONS,
             },
             content=content.inference,
         ),
@@ -275,7 +299,7 @@ AREA = Area(
                 PROVIDER_CALL,
                 Target(
                     f"{_PROVIDER}.{method}",
-                    arguments=("model", "messages", "tools"),
+                    arguments=("model", "messages", "tools", "max_tokens", "temperature"),
                     overrides=True,
                     stream=Answer,
                     keeping=KeptAnswer,
