@@ -196,7 +196,8 @@ class LabelSets(Generic[Kept]):
 @functools.lru_cache(maxsize=1024)
 def as_name(text: str) -> str:
     """The text, or `other` for what is no name: too long, or nothing that can be exported."""
-    return text if len(text) <= MAX_LENGTH and _encodable(text) else OTHER
+    is_name = len(text) <= MAX_LENGTH and (text.isascii() or _encodable(text))
+    return text if is_name else OTHER
 
 
 def _is_empty(value: object) -> bool:

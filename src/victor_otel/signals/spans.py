@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from time import time_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 import opentelemetry.metrics._internal as _meters
 from opentelemetry import context, trace
@@ -64,6 +64,7 @@ class Spans:
     def of(self, row: Span) -> Callable[[Operation], Live | None]:
         """What begins the span of an operation of a type; nothing while nobody listens."""
         beneath = _BELOW.get(row.operation)
+        kind, answers = _KINDS[row.kind], row.kind is SpanKind.SERVER
 
         def begin(operation: Operation) -> Live | None:
             if not self._is_heard and trace._TRACER_PROVIDER is None:  # noqa: SLF001
@@ -76,22 +77,25 @@ class Spans:
                 told.update(row.expect(operation))
             attributes = _known(told)
             around, links = context.get_current(), ()
-            current = trace.get_current_span(around)
-            if current is trace.INVALID_SPAN or row.kind is SpanKind.SERVER:
-                around, links = _called(self._caller(operation), around, current)
-            named = (row.operation, *(attributes.get(name) for name in row.named))
+            parent, current = around, trace.get_current_span(around)
+            if answers or current is trace.INVALID_SPAN:
+                parent, links = _called(self._caller(operation), around, current)
+            named = [str(attributes[name]) for name in row.named if name in attributes]
             span = self._tracer.start_span(
-                " ".join(str(part) for part in named if part),
-                context=around,
-                kind=_KINDS[row.kind],
+                " ".join([row.operation, *named] if row.operation else named),
+                context=parent,
+                kind=kind,
                 attributes=attributes,
                 links=links,
                 start_time=(began := time_ns()),
             )
-            below = None if beneath is None else _below(*beneath)
+            below: Any = None
+            inside = trace.set_span_in_context(span, around)
+            if beneath is not None and (below := _below(beneath.name)) is not None:
+                inside = context.set_value(beneath.key, below, inside)
             if self._contents is None or row.content is None:
-                return _Live(span, row, began, self._health, below)
-            telling = _Telling(span, row, began, self._health, below)
+                return _Live(span, row, began, self._health, inside, below=below)
+            telling = _Telling(span, row, began, self._health, inside, below=below)
             telling.contents, telling.attributes = self._contents, attributes
             return telling
 
@@ -140,17 +144,16 @@ class _Live:
         row: Span,
         began: int,
         health: Health,
-        below: tuple[str, Any] | None,
+        inside: context.Context,
+        *,
+        below: Any,
     ) -> None:
         self._span = span
         self._row = row
         self._began = began
         self._health = health
-        self._below: Any = None
-        self._context = trace.set_span_in_context(span)
-        if below is not None:
-            key, self._below = below
-            self._context = context.set_value(key, self._below, self._context)
+        self._context = inside
+        self._below = below
 
     def attach(self) -> object:
         return context.attach(self._context)
@@ -219,11 +222,19 @@ class _Telling(_Live):
 
 
 _GENAI = "opentelemetry.util.genai.invocation"
+
+
+class _Beneath(NamedTuple):
+    """By which key an instrumentation below finds what it is to fill, and the class of that."""
+
+    key: str
+    name: str
+
+
 _BELOW = {
-    "chat": ("opentelemetry.genai.client.inference.context", "InferenceData"),
-    "embeddings": ("opentelemetry.genai.client.embedding.context", "EmbeddingData"),
+    "chat": _Beneath("opentelemetry.genai.client.inference.context", "InferenceData"),
+    "embeddings": _Beneath("opentelemetry.genai.client.embedding.context", "EmbeddingData"),
 }
-"""By which key an instrumentation below finds what it is to fill, and the class of that."""
 _FROM_BELOW = {
     "response_id": semconv.RESPONSE_ID,
     "response_model": semconv.RESPONSE_MODEL,
@@ -233,13 +244,13 @@ _FROM_BELOW = {
 """What an instrumentation below knows of a call, and Victor does not."""
 
 
-def _below(key: str, name: str) -> tuple[str, Any] | None:
+def _below(name: str) -> Any:
     """What OpenTelemetry's own instrumentations of providers write into, instead of a second span.
 
     They look for it in the context, by this key. Without them, as nearly always, there is none.
     """
     genai = sys.modules.get(_GENAI)
-    return None if genai is None else (key, getattr(genai, name)())
+    return None if genai is None else getattr(genai, name)()
 
 
 def _known(attributes: Attributes) -> dict[str, AttributeValue]:
