@@ -35,6 +35,7 @@ NO_PAGE = {
     "http://localhost:4318": "takes OTLP",
     "http://127.0.0.1:4318": "takes OTLP",
     "http://127.0.0.1:4327": "takes OTLP",
+    "http://127.0.0.1:4328": "takes OTLP",
     "http://127.0.0.1:9090/api/v1/otlp": "takes OTLP",
     "http://127.0.0.1:3000": "Grafana, which is no program of this stack",
 }
