@@ -256,7 +256,7 @@ def test_grpc_to_a_backend_is_encrypted_if_its_scheme_says_so(scheme: str, tmp_p
         with collector(environment=variables) as gateway:
             pushed(gateway.otlp_http, 1)
             assert push_spans(gateway.otlp_http, made(1)) == 200
-            wait_until(lambda: len(backend.requests) == 2)
+            wait_until(lambda: (len(backend.requests), len(backend.traces)) == (1, 1))
 
 
 def check(outcome: Outcome) -> None:

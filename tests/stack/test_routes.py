@@ -32,7 +32,7 @@ pytestmark = pytest.mark.stack
 Series = Mapping[tuple[str, Labels], float]
 
 _IDENTITY = {"job", "instance", "__name__"}
-_OURS = '{__name__=~"(victor|gen_ai)_.+"}'
+_OURS = '{__name__=~"(victor|gen_ai|mcp)_.+"}'
 _SESSION = [m for s in SCENARIOS if s.run is whole_demo for m in s.proves]
 
 
@@ -105,10 +105,10 @@ def test_one_session_is_the_same_on_three_routes_and_as_counted(agents: int) -> 
                 """All routes, once their totals agree: another moment may miss a scrape."""
                 seen = (
                     normalized(
-                        series(scraping.url, '{job="victor",__name__=~"(victor|gen_ai)_.+"}')
+                        series(scraping.url, '{job="victor",__name__=~"(victor|gen_ai|mcp)_.+"}')
                     ),
                     normalized(
-                        series(scraping.url, '{job="three",__name__=~"(victor|gen_ai)_.+"}')
+                        series(scraping.url, '{job="three",__name__=~"(victor|gen_ai|mcp)_.+"}')
                     ),
                     normalized(series(receiving.url, _OURS)),
                 )

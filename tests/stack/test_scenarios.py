@@ -36,7 +36,7 @@ def test_all_scenarios_together_arrive_on_both_routes_as_counted(played: Played)
             normalized(
                 series(
                     monitoring.prometheus.url,
-                    f'{{job="{job}",instance="{endpoint}",__name__=~"(victor|gen_ai)_.+"}}',
+                    f'{{job="{job}",instance="{endpoint}",__name__=~"(victor|gen_ai|mcp)_.+"}}',
                 )
             )
             for job in ("victor", "scenarios")
