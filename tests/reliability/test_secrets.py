@@ -183,7 +183,7 @@ def planted(secret: str, port: int, protocol: str) -> Mapping[str, str]:
         "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer {secret},x-api-key={secret}",
         "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": protocol,
         "OTEL_TRACES_EXPORTER": f"otlp,console,{secret}",
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://{user}127.0.0.1:{port}/{secret}",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://{user}127.0.0.1:{port}/{secret}/v1/traces",
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": protocol,
         "OTEL_EXPORTER_OTLP_PROTOCOL": secret,
         "VICTOR_PROMETHEUS_PORT": "0",
