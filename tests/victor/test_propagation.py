@@ -15,6 +15,7 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+from tests.otlp import http
 from tests.processes import ROOT, victor
 from tests.traced import Traced
 from tests.victor.agents import agent, model, recording
@@ -82,6 +83,39 @@ async def test_a_message_to_an_mcp_server_names_the_span_of_the_client(tmp_path:
         "name": "water",
         "arguments": {"plant": "fern"},
     }
+
+
+INSTRUMENTED = f"""
+import asyncio, os, sys
+sys.path.insert(0, {str(ROOT)!r})
+os.environ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = sys.argv[1]
+os.environ["VICTOR_OTEL_EXIT_TIMEOUT"] = "20"
+import victor_otel
+victor_otel.start()
+from tests.victor.test_interfaces import mcp_server, own_tools
+asyncio.run(mcp_server(*own_tools()).start_stdio_server())
+"""
+
+
+async def test_the_tool_of_a_server_that_is_instrumented_is_below_the_client() -> None:
+    from victor.integrations.mcp.client import MCPClient
+
+    with http() as backend, tracing() as traced:
+        caller = MCPClient()
+        url = f"http://127.0.0.1:{backend.port}/v1/traces"
+        assert await caller.connect([sys.executable, "-c", INSTRUMENTED, url])
+        assert (await caller.call_tool("water", plant="fern")).success
+        server = caller.process
+        server.stdin.close()  # so that it ends by itself, and exports
+        server.wait(60)
+        caller.disconnect()
+    served = [span for each in backend.spans().values() for span in each]
+    (answered,) = (span for span in served if span.name == "tools/call water")
+    (ran,) = (span for span in served if span.name == "execute_tool water")
+    (sent,) = traced.named("tools/call water")
+    assert answered.trace_id.hex() == ran.trace_id.hex() == f"{sent.context.trace_id:032x}"
+    assert answered.parent_span_id.hex() == f"{sent.context.span_id:016x}"
+    assert ran.parent_span_id == answered.span_id
 
 
 async def test_without_spans_a_message_is_as_it_was(tmp_path: Path) -> None:
