@@ -2,9 +2,9 @@
 
 Where each proof runs: the newest Victor on Python 3.12 has all tests (`tests`, `alone`,
 `reliability`, `collector`, `stack`); each other pair of Python and Victor has the contracts of the
-hooks and all scenarios (`pairs`), and the demo with nothing but what is declared (`bare`). What an
-older Victor does beside that, every area, every door and both routes to Prometheus, is in
-`nightly`, the long proofs in `live` and in `reliability -- --long`.
+hooks, the spans and all scenarios (`pairs`), and the demo with nothing but what is declared
+(`bare`). What an older Victor does beside that, every area, every door and both routes to
+Prometheus, is in `nightly`, the long proofs in `live` and in `reliability -- --long`.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ ALONE = ("tests/performance", *(f"tests/test_{name}.py" for name in PROCESSES))
 BEHAVIOUR = ("tests/victor", "tests/scenarios")
 RELIABILITY = "tests/reliability"
 CONTRACTS = "tests/victor/test_contract.py"
+OF_SPANS = tuple(f"tests/victor/test_{name}.py" for name in ("spans", "propagation", "content"))
 ON_BOTH_ROUTES = "tests/stack/test_scenarios.py"
 OF_THE_WHEEL = "tests/stack/test_export.py"
 FREE_PORTS = ("backends", "collector", "gateways", "paging", "short_runs", "traces")
@@ -155,11 +156,11 @@ def alone(session: nox.Session) -> None:
 @nox.session
 @on(PAIRS[:-1])
 def pairs(session: nox.Session, pair: dict[str, str]) -> None:
-    """The hooks' contracts and all scenarios on the other pairs of Python and Victor."""
+    """The hooks' contracts, spans and all scenarios on the other pairs of Python and Victor."""
     install_all(session, pair)
     if "native" in pair:
         session.run("python", "-c", "import victor_native")
-    pytest(session, CONTRACTS, "tests/scenarios")
+    pytest(session, CONTRACTS, *OF_SPANS, "tests/scenarios")
 
 
 @nox.session
