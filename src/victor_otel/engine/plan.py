@@ -167,7 +167,6 @@ class Engine:
         self.fields = fields
         for plan in self.plans:
             plan.keep_contents(keeps_contents)
-        self.keeps_contents = keeps_contents
         told: dict[OperationType[object], list[Tells]] = {}
         for row in self._tells:
             if isinstance(row.source, OperationType) and row not in needless:
@@ -389,7 +388,6 @@ class Plan:
         if key not in self._variants:
             variant = copy.copy(self)
             variant.positions = positions
-            variant.keep_contents(self.engine.keeps_contents)
             variant._begins = tuple(_Beginning(one.row, variant) for one in self._begins)  # noqa: SLF001
             self.engine.plans.append(variant)
             self._variants[key] = variant

@@ -48,16 +48,19 @@ class Contents:
         event = _event(span) if chat and self._in_events else None
         if chat and self._hook is not None:
             said = _hooked(self._hook, said, span, event)
-        said = {name: value for name, value in said.items() if value not in (None, [], {})}
-        if self._on_spans and span.is_recording():
-            texts = {name: fitted(value, self._limit) for name, value in said.items()}
-            span.set_attributes({name: text for name, text in texts.items() if text})
+        shows = self._on_spans and span.is_recording()
+        if not shows and event is None:
+            return
+        known = {name: value for name, value in said.items() if value not in (None, [], {})}
+        texts = {name: fitted(value, self._limit) for name, value in known.items()}
+        texts = {name: text for name, text in texts.items() if text}
+        if shows:
+            span.set_attributes(texts)
         if event is not None:
-            held = {name: fitted(value, self._limit) for name, value in said.items()}
             event.attributes = {
                 **attributes,
                 **(event.attributes or {}),
-                **{name: json.loads(text) for name, text in held.items() if text},
+                **{name: json.loads(text) for name, text in texts.items()},
             }
             _logger().emit(event)
 

@@ -184,10 +184,12 @@ class _Live:
 
     def _finish(self, operation: Operation) -> None:
         if self._span.is_recording():
-            known = self._read(operation)
-            self._span.set_attributes(known)
-            if semconv.ERROR_TYPE in known:
-                self._span.set_status(trace.StatusCode.ERROR)
+            self._describe(self._read(operation))
+
+    def _describe(self, known: Mapping[str, AttributeValue]) -> None:
+        self._span.set_attributes(known)
+        if semconv.ERROR_TYPE in known:
+            self._span.set_status(trace.StatusCode.ERROR)
 
     def _read(self, operation: Operation) -> dict[str, AttributeValue]:
         """What is known at the end."""
@@ -214,11 +216,13 @@ class _Telling(_Live):
     contents: Contents
 
     def _finish(self, operation: Operation) -> None:
-        super()._finish(operation)
+        known = self._read(operation)
+        if self._span.is_recording():
+            self._describe(known)
         if self._row.content is not None:
-            known = self.attributes | self._read(operation)
             said = dict(self._row.content(operation))
-            self.contents.tell(self._span, known, said, chat=self._row.operation == "chat")
+            is_chat = self._row.operation == "chat"
+            self.contents.tell(self._span, self.attributes | known, said, chat=is_chat)
 
 
 _GENAI = "opentelemetry.util.genai.invocation"

@@ -87,13 +87,20 @@ def _part(kind: str, **values: Structure) -> Structure:
 
 
 def _definition(tool: Any) -> Structure:
-    named = attribute(tool, "name"), attribute(tool, "description")
-    return _part("function", name=named[0], description=named[1])
+    return _part(
+        "function", name=attribute(tool, "name"), description=attribute(tool, "description")
+    )
 
 
 def query(attribute_name: str) -> Callable[[Operation], Mapping[str, Structure]]:
     """What reads the text that is searched for, into an attribute."""
     return lambda search: {attribute_name: search.argument("query")}
+
+
+def tool_output(result: Any) -> Any:
+    """What a tool gave, in whatever object of Victor's; UNSET if there is none."""
+    output = attribute(result, "result", UNSET)
+    return attribute(result, "output", result) if output is UNSET else output
 
 
 _CONTEXT = frozenset({"name", "tool_name", "context", "_exec_ctx"})
@@ -106,9 +113,7 @@ def tool_call(call: Operation) -> Mapping[str, Structure]:
     arguments = asked.get("arguments", call.argument("arguments"))
     if arguments is None:
         arguments = {name: value for name, value in call.kwargs.items() if name not in _CONTEXT}
-    output = attribute(call.result, "result", UNSET)
-    if output is UNSET:
-        output = attribute(call.result, "output", call.result)
+    output = tool_output(call.result)
     return {
         semconv.TOOL_CALL_ARGUMENTS: arguments,
         semconv.TOOL_CALL_RESULT: None if output is UNSET else output,

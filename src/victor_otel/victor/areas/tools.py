@@ -122,9 +122,7 @@ def _status(call: Operation, outcome: str | None) -> str:
         return "success" if ended == "succeeded" else "failure"
     if not attribute(result, "success", True):
         return "timeout" if _category(result) == "tool_timeout" else "failure"
-    output = attribute(result, "result", UNSET)
-    if output is UNSET:
-        output = attribute(result, "output", result)
+    output = content.tool_output(result)
     marked = isinstance(output, str) and output.lstrip().startswith(_ERROR_MARKER)
     return "failure" if marked else "success"
 
