@@ -87,6 +87,15 @@ def call(model="m"):
 """The same for `call()`, one call of a provider that needs no network, and survives a fork."""
 
 
+MCP_SERVER = f"""
+import asyncio, sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.victor.test_interfaces import mcp_server, own_tools
+asyncio.run(mcp_server(*own_tools()).start_stdio_server())
+"""
+"""A program that serves tools by MCP. It loads no plugins, and so records nothing."""
+
+
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without anything that configures us, plus `variables`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.processes import ROOT
+from tests.processes import MCP_SERVER
 from tests.tree import Conversation, Node, answered, node, tool
 from tests.victor.agents import agent
 from victor_otel.demo.model import Answer, ScriptedModel
@@ -47,14 +47,6 @@ _PLAN = Step(
 )
 SCRIPT = Script([_DELEGATE, _READ, _TOLD, _WORK, _DONE, *(_READ, _TOLD) * 2], side=_PLAN)
 
-SERVER = f"""
-import asyncio, sys
-sys.path.insert(0, {str(ROOT)!r})
-from tests.victor.test_interfaces import mcp_server, own_tools
-asyncio.run(mcp_server(*own_tools()).start_stdio_server())
-"""
-"""Another program with a tool `water`. It loads no plugins, and so records nothing."""
-
 
 def own_tools(created: Any) -> Sequence[Any]:
     """The tools of the session's agent."""
@@ -81,7 +73,7 @@ def own_tools(created: Any) -> Sequence[Any]:
             bed: Its name.
         """
         caller = MCPClient(health_check_interval=0)
-        await caller.connect([sys.executable, "-c", SERVER])
+        await caller.connect([sys.executable, "-c", MCP_SERVER])
         try:
             return str((await caller.call_tool("water", plant=bed)).result)
         finally:

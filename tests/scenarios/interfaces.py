@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from tests.processes import ROOT
+from tests.processes import MCP_SERVER
 from tests.scenarios.scenario import Count, Scenario
 from tests.victor.agents import agent, model
 from victor_otel.demo.model import ScriptedModel
@@ -181,20 +181,12 @@ async def mcp(count: Count) -> None:
     count.set("victor_active_users", 1, interface="mcp")
 
 
-_SERVER_OF_TOOLS = f"""
-import asyncio, sys
-sys.path.insert(0, {str(ROOT)!r})
-from tests.victor.test_interfaces import mcp_server, own_tools
-asyncio.run(mcp_server(*own_tools()).start_stdio_server())
-"""
-
-
 async def mcp_client(count: Count) -> None:
     """Victor's client, and a real server in a process of its own."""
     from victor.integrations.mcp.client import MCPClient
 
     client = MCPClient()
-    assert await client.connect([sys.executable, "-c", _SERVER_OF_TOOLS])
+    assert await client.connect([sys.executable, "-c", MCP_SERVER])
     assert {tool.name for tool in client.tools} == {"water", "dig"}
     for method in ("initialize", "tools/list", "resources/list"):
         _messaged(count, "client", method)

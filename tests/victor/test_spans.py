@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 
-from tests.processes import ROOT, run
+from tests.processes import MCP_SERVER, run
 from tests.traced import Traced
 from tests.victor.agents import Recorded, agent, model, recording
 from tests.victor.test_chat import (
@@ -505,20 +505,12 @@ async def test_messages_to_the_server_are_spans_with_the_tool_below_its_call() -
     )
 
 
-SERVER = f"""
-import asyncio, sys
-sys.path.insert(0, {str(ROOT)!r})
-from tests.victor.test_interfaces import mcp_server, own_tools
-asyncio.run(mcp_server(*own_tools()).start_stdio_server())
-"""
-
-
 async def test_a_call_to_a_server_is_a_span_of_the_client() -> None:
     from victor.integrations.mcp.client import MCPClient
 
     caller = MCPClient()
     with tracing() as traced:
-        assert await caller.connect([sys.executable, "-c", SERVER])
+        assert await caller.connect([sys.executable, "-c", MCP_SERVER])
         assert (await caller.call_tool("water", plant="fern")).success
         assert not (await caller.call_tool(SECRET)).success
         caller.disconnect()

@@ -92,6 +92,16 @@ class ToolCall(NamedTuple):
         return "rejected" if self.reason else self.status
 
 
+_FINISHES = {
+    **{each: each for each in ("stop", "length", "content_filter", "tool_call")},
+    **dict.fromkeys(("end_turn", "stop_sequence", "eos"), "stop"),
+    **dict.fromkeys(("tool_calls", "tool_use", "function_call"), "tool_call"),
+    **dict.fromkeys(("max_tokens", "max_output_tokens"), "length"),
+    **dict.fromkeys(("safety", "refusal", "guardrail_intervened"), "content_filter"),
+}
+"""What providers say, which Victor passes on, and the conventions' names for it."""
+
+
 class ProviderCall(NamedTuple):
     """A call to a model."""
 
@@ -118,12 +128,18 @@ class ProviderCall(NamedTuple):
     rate_limited: int
     streamed: bool
     error_type: str = ""
-    finish_reasons: tuple[str, ...] = ()
-    """Why the model stopped, as the conventions name it."""
+    stopped: object = None
+    """Why the model stopped, in its provider's word."""
 
     @property
     def failed(self) -> bool:
         return self.status in {"failure", "timeout"}
+
+    @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        """The same as the conventions name it; nothing where it is not known what is meant."""
+        named = _FINISHES.get(self.stopped.lower()) if isinstance(self.stopped, str) else None
+        return () if named is None else (named,)
 
     @property
     def provider_name(self) -> str:

@@ -157,25 +157,9 @@ def read_call(call: Operation) -> ProviderCall:
         rate_limited=int(is_a(call.error, PROVIDER_RATE_LIMIT_ERROR)),
         streamed=stream is not None,
         error_type="" if failed is None else error_type(failed),
-        finish_reasons=_finish_reasons(answer.stopped),
+        stopped=answer.stopped,
         **{kind: counts.get(kind) or None for kind in TOKEN_TYPES},
     )
-
-
-_FINISHES = {
-    **{each: each for each in ("stop", "length", "content_filter", "tool_call")},
-    **dict.fromkeys(("end_turn", "stop_sequence", "eos"), "stop"),
-    **dict.fromkeys(("tool_calls", "tool_use", "function_call"), "tool_call"),
-    **dict.fromkeys(("max_tokens", "max_output_tokens"), "length"),
-    **dict.fromkeys(("safety", "refusal", "guardrail_intervened"), "content_filter"),
-}
-"""What providers say, which Victor passes on, and the conventions' names for it."""
-
-
-def _finish_reasons(stopped: Any) -> tuple[str, ...]:
-    """Nothing where it is not known what a provider means."""
-    named = _FINISHES.get(stopped.lower()) if isinstance(stopped, str) else None
-    return () if named is None else (named,)
 
 
 def expect_call(call: Operation) -> Attributes:
