@@ -86,8 +86,7 @@ def _turn(turn: Turn, answers: Iterator[Answer]) -> Iterator[Node]:
         if answer.status not in TRANSIENT:  # else Victor asks once more in the same call
             yield answered(answer)
         for call, outcome in zip(calls, outcomes, strict=False):
-            if outcome != "duplicate_in_batch":  # which is removed before there is a call
-                yield tool(call.name, outcome)
+            yield tool(call.name, outcome)
 
 
 # What spans show.

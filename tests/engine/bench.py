@@ -14,7 +14,7 @@ from victor_otel.engine.patching import Patcher
 from victor_otel.engine.plan import Engine, Plan
 from victor_otel.model.metric import UpDown
 from victor_otel.model.operation import Operation, OperationType
-from victor_otel.model.rows import Begins, Binds, Target, Tells
+from victor_otel.model.rows import Begins, Binds, Reports, Target, Tells
 from victor_otel.victor.context import describe
 from victor_otel.victor.outcomes import ending
 
@@ -41,7 +41,7 @@ class Hook:
     """The rows of a wrapped function."""
 
     target: str
-    rows: Sequence[Begins | Binds | Tells]
+    rows: Sequence[Begins | Binds | Reports | Tells]
 
 
 class Bench:

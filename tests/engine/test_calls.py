@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.engine.bench import Bench, Facts
+from tests.engine.bench import FAKE, Bench, Facts, Hook
 from tests.engine.fakes import driven, give, give_later, letters, words
 from victor_otel.model.operation import UNSET, Operation, OperationType
-from victor_otel.model.rows import Tells
+from victor_otel.model.rows import Reports, Target, Tells
 from victor_otel.victor import catalog
 
 WHOLE = OperationType("whole")
@@ -150,6 +150,48 @@ def test_of_two_operations_of_one_function_the_inner_tells_the_outer(bench: Benc
     bench.wrap(give, *hooks)("yes")
     assert [call.type for call in bench.calls] == [ANSWER, WHOLE]
     assert bench.calls[1].told("answer") == [Answer("yes")]
+
+
+# Operations that another one reports
+
+
+def read_text(one: Operation) -> Answer:
+    return Answer(one.argument("text"))
+
+
+def reporting(bench: Bench, find: Any, function: Any = give) -> Any:
+    """A function in which a whole begins, with answers that its end tells of."""
+    bench.hook(type=ANSWER, read=read_text)  # so that these are noted as well
+    report = Reports(ANSWER, Target(FAKE), find, read_text)
+    return bench.wrap(function, Hook(FAKE, [*bench.hook(type=WHOLE).rows, report]))
+
+
+def test_what_a_result_tells_of_is_an_operation_at_its_end(bench: Bench) -> None:
+    wrapped = reporting(bench, lambda whole: [({"text": text}, text) for text in whole.result])
+    assert wrapped(["yes", "no"]) == ["yes", "no"]
+    whole, *reported = bench.calls
+    assert [(one.type, one.facts, one.result) for one in reported] == [
+        (ANSWER, Answer("yes"), "yes"),
+        (ANSWER, Answer("no"), "no"),
+    ]
+    assert {(one.started, one.ended) for one in reported} == {(whole.ended, whole.ended)}
+    assert [one.status for one in reported] == ["success", "success"]
+    assert bench.in_flight() == {"sdk": 0}
+
+
+def test_a_report_that_fails_is_counted_and_harms_nothing(bench: Bench, lenient: None) -> None:
+    assert reporting(bench, lambda whole: whole.nothing)("yes") == "yes"
+    assert [call.type for call in bench.calls] == [WHOLE]
+    assert bench.health.errors == {FAKE: 1}
+
+
+def test_nothing_is_reported_once_we_are_off(bench: Bench) -> None:
+    def switch_off(_whole: Any) -> Any:
+        bench.engine.disable()
+        return give("yes")
+
+    assert reporting(bench, lambda _: [({"text": ""}, "")], switch_off)(None) == "yes"
+    assert bench.calls == []
 
 
 # Calls under way

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from tests.traced import Traced
 from tests.victor.agents import agent, model, recording
 from tests.victor.test_spans import SECRET
-from tests.victor.test_tools import own_tool
+from tests.victor.test_tools import Bench, asked, double, own_tool
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.signals.contents import fitted
 from victor_otel.signals.settings import CAPTURE, HOOK
@@ -124,6 +124,22 @@ async def test_on_spans_it_is_json_in_the_shape_of_the_conventions(
     assert arguments == {"number": 7}
     assert contents(tool)["gen_ai.tool.call.result"] == f"7 {SECRET}"
     assert events.all() == []
+
+
+async def test_of_a_call_that_was_left_out_of_a_batch_it_is_what_the_model_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(CAPTURE.name, "SPAN_ONLY")
+    traced = Traced()
+    calls = [asked("own_tool", number=number) for number in (1, 2, 3)]
+    with recording(traced=traced):
+        await Bench(own_tool(double), tool_budget=1).batch(
+            calls[0], {**calls[1], "id": "b"}, calls[2]
+        )
+    known = [contents(span) for span in traced.named("execute_tool own_tool")]
+    first, *left_out = (one.get("gen_ai.tool.call.arguments") for one in known)
+    # Victor names no call whose model gave it no id, and keeps no arguments of it.
+    assert (first, left_out) == ({"number": 1}, [{"number": 2}, None])
 
 
 async def test_in_events_it_is_structured_and_not_on_spans(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from victor_otel.model.metric import Metric
-from victor_otel.model.rows import Area, Observes
+from victor_otel.model.rows import Area, Observes, Reports
 from victor_otel.victor import catalog
 
 OBSERVERS = [
@@ -57,6 +57,11 @@ def names(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from names(constant)
+
+
+@pytest.mark.parametrize("row", [row for row in catalog.ROWS if isinstance(row, Reports)])
+def test_what_is_reported_feeds_metrics_of_its_type(row: Reports) -> None:
+    assert {*row.feeds} < {feeds.metric for feeds in catalog.FEEDS if feeds.type is row.type}
 
 
 @pytest.mark.parametrize(("area", "row"), OBSERVERS)

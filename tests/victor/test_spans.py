@@ -34,7 +34,7 @@ from tests.victor.test_chat import (
 from tests.victor.test_interfaces import CHAT as API_CHAT
 from tests.victor.test_interfaces import call, client, mcp_server, message, own_tools, server
 from tests.victor.test_providers import chunk, own, response
-from tests.victor.test_tools import Bench, own_tool
+from tests.victor.test_tools import Bench, double, own_tool
 from tests.victor.test_tools import asked as tool_call
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall
@@ -203,6 +203,34 @@ async def test_a_tool_that_fails_and_one_that_is_invented_are_seen() -> None:
 
 def _raising(*_: Any, **__: Any) -> Any:
     raise ValueError("a secret")
+
+
+async def test_what_victor_leaves_out_of_a_batch_is_seen_with_its_reason() -> None:
+    bench = Bench(own_tool(double), tool_budget=2)
+    one, other, late = (tool_call("own_tool", number=n) for n in (1, 2, 3))
+    calls = [{**call, "id": name} for call, name in ((one, "a"), (one, "b"), (other, "c"))]
+    with tracing() as traced:
+        await bench.batch(*calls, {**late, "id": "d"})
+    left_out = [span for span in traced.ours if ending(span) == "rejected"]
+    known = [span.attributes or {} for span in left_out]
+    assert {span.name for span in left_out} == {"execute_tool own_tool"}
+    assert {one["gen_ai.tool.call.id"]: one["victor.tool.rejection"] for one in known} == {
+        "b": "duplicate_in_batch",
+        "d": "budget_exhausted",
+    }
+    assert [error(span) for span in left_out] == [None, None]
+    assert [span.end_time for span in left_out] == [span.start_time for span in left_out]
+    assert len(traced.ours) == 4
+
+
+async def test_a_duplicate_in_a_turn_is_below_the_agent() -> None:
+    twice = ToolCall("own_tool", {"number": 1})
+    steps = [Step(calls=(twice, twice)), ANSWER]
+    with tracing() as traced, model(m=steps) as served:
+        async with agent(served, "m", own_tool(double)) as created:
+            await created.run(ASK)
+    names = [CHAT, "execute_tool own_tool", "execute_tool own_tool", CHAT]
+    assert traced.tree() == [(TURN, names)]
 
 
 async def test_a_failed_provider_is_an_error_of_its_call_and_of_the_turn() -> None:

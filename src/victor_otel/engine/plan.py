@@ -30,7 +30,7 @@ from victor_otel.model.operation import (
     Timed,
     innermost,
 )
-from victor_otel.model.rows import Begins, Binds, Carries, Target, Tells
+from victor_otel.model.rows import Begins, Binds, Carries, Reports, Target, Tells
 
 BoundObserver = Callable[[Operation, Record], None]
 Trace = Callable[[Operation], Live | None]
@@ -223,13 +223,100 @@ class Engine:
         return [(count, {"interface": interface}) for interface, count in counts.items()]
 
 
-class _Beginning:
+class _Kind:
+    """Operations of one type, as one function makes them known."""
+
+    def __init__(self, row: Begins | Reports, plan: Plan) -> None:
+        self.type = row.type
+        self.read = row.read
+        self.plan = plan
+        self.followers = plan.engine.followers(row.type)
+
+    def begin(self, operation: Operation) -> None:
+        """Whose it is, how it was reached, and its span; what cannot be told costs no count."""
+        plan, engine = self.plan, self.plan.engine
+        try:
+            if plan.owner is None:
+                operation.owner = engine.owners.of(operation.instance, operation.parent)
+            else:
+                operation.owner = plan.owner(operation)
+            operation.context = engine.describe(operation.owner, operation.interface)
+            operation.interface = operation.context.interface
+        except Exception as error:
+            operation.context = Context()
+            failsafe.caught(engine.health, plan.target, error)
+        followers = self.followers
+        if followers.trace is not None:
+            try:
+                if followers.name is not None:
+                    operation.agent_name = followers.name(operation)
+                operation.span = operation.attaches = followers.trace(operation)
+            except Exception as error:
+                failsafe.caught(engine.health, plan.target, error)
+        if followers.in_flight is not None:
+            engine.add_in_flight(followers.in_flight, operation.context.interface, +1)
+
+    def finish(self, operation: Operation) -> None:
+        """Reads the facts of an operation that ended, and has everybody see it."""
+        engine, followers = self.plan.engine, self.followers
+        if followers.in_flight is not None:
+            engine.add_in_flight(followers.in_flight, operation.context.interface, -1)
+        span = operation.span
+        attached = None if span is None else span.attach()  # so that exemplars name it
+        try:
+            if engine.enabled:
+                plain = operation.error is None and operation.stream is None
+                operation.status = "success" if plain else self._status(operation)
+                if self.read is not None:
+                    operation.facts = self.read(operation)
+                followers.publish(operation)
+        except Exception as error:
+            failsafe.caught(engine.health, self.plan.target, error)
+        if span is not None:
+            span.detach(attached)
+            span.end(operation)
+        if not engine.enabled:
+            return
+        for where, observe in followers.observers:
+            try:
+                observe(operation, engine.record)
+            except Exception as error:
+                failsafe.caught(engine.health, where, error)
+
+    def _status(self, operation: Operation) -> str:
+        stream = operation.stream
+        if stream is not None and stream.ending != "failed":
+            whole = stream.ending == "exhausted" or stream.complete
+            return "success" if whole else "cancelled"
+        return "success" if operation.error is None else self.plan.engine.ending(operation.error)
+
+
+class _Reported(_Kind):
+    """One `Reports` row, compiled."""
+
+    def __init__(self, row: Reports, plan: Plan) -> None:
+        super().__init__(row, plan)
+        self._find = row.find
+
+    def report(self, whole: Operation) -> None:
+        """The operations that the end of another one tells of."""
+        try:
+            for arguments, result in self._find(whole):
+                one = Operation(self.type, whole, 0, whole.instance, whole.end)
+                one.kwargs, one.result, one.ended = arguments, result, whole.end
+                self.begin(one)
+                self.finish(one)
+                one.close()
+        except Exception as error:
+            failsafe.caught(self.plan.engine.health, self.plan.target, error)
+
+
+class _Beginning(_Kind):
     """One `Begins` row, compiled."""
 
     def __init__(self, row: Begins, plan: Plan) -> None:
+        super().__init__(row, plan)
         self.row = row
-        self.plan = plan
-        self.followers = plan.engine.followers(row.type)
 
     def open(
         self,
@@ -260,33 +347,8 @@ class _Beginning:
             operation = self._operation(around, instance, args, kwargs, started)
         if row.at_start is not None:
             operation.facts = row.at_start(operation)
-        self._describe(operation)
-        if self.followers.in_flight is not None:
-            interface = operation.context.interface
-            self.plan.engine.add_in_flight(self.followers.in_flight, interface, +1)
+        self.begin(operation)
         return operation
-
-    def _describe(self, operation: Operation) -> None:
-        """Whose it is, how it was reached, and its span; what cannot be told costs no count."""
-        plan, engine = self.plan, self.plan.engine
-        try:
-            if plan.owner is None:
-                operation.owner = engine.owners.of(operation.instance, operation.parent)
-            else:
-                operation.owner = plan.owner(operation)
-            operation.context = engine.describe(operation.owner, operation.interface)
-            operation.interface = operation.context.interface
-        except Exception as error:
-            operation.context = Context()
-            failsafe.caught(engine.health, plan.target, error)
-        followers = self.followers
-        if followers.trace is not None:
-            try:
-                if followers.name is not None:
-                    operation.agent_name = followers.name(operation)
-                operation.span = operation.attaches = followers.trace(operation)
-            except Exception as error:
-                failsafe.caught(engine.health, plan.target, error)
 
     def _operation(
         self,
@@ -302,40 +364,6 @@ class _Beginning:
         operation.beginning = self
         return operation
 
-    def finish(self, operation: Operation) -> None:
-        """Reads the facts of an operation that ended, and has everybody see it."""
-        engine, followers, row = self.plan.engine, self.followers, self.row
-        if followers.in_flight is not None:
-            engine.add_in_flight(followers.in_flight, operation.context.interface, -1)
-        span = operation.span
-        attached = None if span is None else span.attach()  # so that exemplars name it
-        try:
-            if engine.enabled:
-                plain = operation.error is None and operation.stream is None
-                operation.status = "success" if plain else self._status(operation)
-                if row.read is not None:
-                    operation.facts = row.read(operation)
-                followers.publish(operation)
-        except Exception as error:
-            failsafe.caught(engine.health, self.plan.target, error)
-        if span is not None:
-            span.detach(attached)
-            span.end(operation)
-        if not engine.enabled:
-            return
-        for where, observe in followers.observers:
-            try:
-                observe(operation, engine.record)
-            except Exception as error:
-                failsafe.caught(engine.health, where, error)
-
-    def _status(self, operation: Operation) -> str:
-        stream = operation.stream
-        if stream is not None and stream.ending != "failed":
-            whole = stream.ending == "exhausted" or stream.complete
-            return "success" if whole else "cancelled"
-        return "success" if operation.error is None else self.plan.engine.ending(operation.error)
-
 
 class Plan:
     """What the rows of one wrapped function come to."""
@@ -343,7 +371,7 @@ class Plan:
     def __init__(
         self,
         target: str,
-        rows: Sequence[Begins | Binds | Carries | Tells],
+        rows: Sequence[Begins | Binds | Carries | Reports | Tells],
         engine: Engine,
         *,
         leaves_state: bool = True,
@@ -375,6 +403,7 @@ class Plan:
         self.carries = next((row for row in rows if isinstance(row, Carries)), None)
         self._told = tuple({row.type for row in self.tells})
         self._begins = tuple(_Beginning(row, self) for row in begins)
+        self._reports = tuple(_Reported(row, self) for row in rows if isinstance(row, Reports))
         self._interface = next((row.interface for row in binds if row.interface), "")
         self._owns = next((row.owns for row in binds if row.owns), ())
         engine.plans.append(self)
@@ -492,6 +521,9 @@ class Plan:
             if isinstance(frame, Operation):
                 frame.result, frame.error, frame.stream = result, error, stream
                 frame.beginning.finish(frame)
+                if self._reports and self.engine.enabled:
+                    for reported in self._reports:
+                        reported.report(frame)
             frame.close()
             frame = frame.beside
 

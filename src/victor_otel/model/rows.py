@@ -5,7 +5,7 @@ A row that makes no sense is refused when it is made, so when its area is import
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from typing import Any
 
@@ -84,8 +84,7 @@ class Begins:
     def __post_init__(self) -> None:
         if self.type.outermost and self.level != 1:
             raise ValueError(f"{self.type.name}: an outermost operation has one level")
-        if (self.type.facts is None) != (self.read is None):
-            raise ValueError(f"{self.type.name}: facts need a reader, and a reader facts")
+        _has_a_reader(self)
 
 
 @declared
@@ -148,6 +147,30 @@ class Carries:
 
 
 @declared
+class Reports:
+    """The operation that `target` begins tells, as it ends, of others that no function ran for.
+
+    `find(whole)` gives the arguments and the result of each, as if there had been a call;
+    `read(operation)` its facts, as in `Begins`. Each is over as it begins, when `whole` ends.
+    `feeds` are the metrics of the type that they can move.
+    """
+
+    type: OperationType[object]
+    target: Target
+    find: Callable[[Operation], Iterable[tuple[Mapping[str, Any], Any]]]
+    read: Callable[[Operation], object] | None = None
+    feeds: tuple[Metric, ...] = ()
+
+    def __post_init__(self) -> None:
+        _has_a_reader(self)
+
+
+def _has_a_reader(row: Begins | Reports) -> None:
+    if (row.type.facts is None) != (row.read is None):
+        raise ValueError(f"{row.type.name}: facts need a reader, and a reader facts")
+
+
+@declared
 class Feeds:
     """Each operation of a type feeds a metric that others feed as well; as `Metric.of` does.
 
@@ -198,7 +221,7 @@ class Observes:
             raise ValueError(f"{self.source.name}: its own row says when it begins")
 
 
-Row = Begins | Tells | Binds | Carries | Feeds | Observes
+Row = Begins | Reports | Tells | Binds | Carries | Feeds | Observes
 
 
 @declared

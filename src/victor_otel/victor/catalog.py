@@ -13,6 +13,7 @@ from victor_otel.model.rows import (
     Carries,
     Feeds,
     Observes,
+    Reports,
     Row,
     Target,
     Tells,
@@ -96,14 +97,14 @@ OBSERVED = tuple(
 """The types whose operations observers are shown."""
 
 
-WrappingRow = Begins | Tells | Binds | Carries
+WrappingRow = Begins | Reports | Tells | Binds | Carries
 
 
 def wrapping(area: Area) -> Iterator[WrappingRow]:
     """The rows of an area that wrap a function."""
     for row in area.rows:
         match row:
-            case Begins() | Binds() | Carries() | Tells(source=Target()):
+            case Begins() | Reports() | Binds() | Carries() | Tells(source=Target()):
                 yield row
             case Observes(source=Target() as target):
                 yield Begins(_OWN[row], target, when=row.when)
@@ -186,11 +187,14 @@ def targets(version: str | None) -> Mapping[str, Sequence[WrappingRow]]:
     return grouped
 
 
-def fed_by(rows: Iterable[WrappingRow]) -> set[Metric]:
+def fed_by(rows: Sequence[WrappingRow]) -> set[Metric]:
     """The metrics that functions with these rows can move."""
     types = {row.type for row in rows if isinstance(row, Begins)}
     fed = {feeds.metric for feeds in FEEDS if feeds.type in types}
-    return fed.union(*(row.feeds for _, kind, row in OBSERVED if kind in types))
+    return fed.union(
+        *(row.feeds for _, kind, row in OBSERVED if kind in types),
+        *(row.feeds for row in rows if isinstance(row, Reports)),
+    )
 
 
 _REMEMBERED = {kind for area, kind, _ in OBSERVED if area.state is not None}

@@ -111,7 +111,7 @@ def tool_call(call: Operation) -> Mapping[str, Structure]:
     """The arguments of a tool call, and what came of it."""
     asked = mapping(call.argument("tool_call"))
     arguments = asked.get("arguments", call.argument("arguments"))
-    if arguments is None:
+    if arguments is None and call.argument("tool_call") is None:
         arguments = {name: value for name, value in call.kwargs.items() if name not in _CONTEXT}
     output = tool_output(call.result)
     return {

@@ -8,13 +8,13 @@ that level knows of timeouts. The tool was executed if the call reached the tool
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from victor_otel.model import semconv
-from victor_otel.model.metric import Counter, Histogram, Ratio, Record
+from victor_otel.model.metric import Counter, Histogram, Ratio
 from victor_otel.model.operation import UNSET, Frame, Operation
-from victor_otel.model.rows import Area, Begins, Feeds, Observes, Target, Tells
+from victor_otel.model.rows import Area, Begins, Feeds, Reports, Target, Tells
 from victor_otel.model.span import Attributes, Span
 from victor_otel.victor import content, labels
 from victor_otel.victor.operations import CACHE_LOOKUP, TOOL_BATCH, TOOL_CALL, CacheLookup, ToolCall
@@ -177,23 +177,27 @@ def _is_cached(result: Any) -> bool:
     return bool(attribute(result, "cached", False)) and not attribute(result, "skipped", False)
 
 
-def observe_batch(batch: Operation, record: Record) -> None:
-    """Duplicates and the tail over budget never reach the single-call path.
+def left_out(batch: Operation) -> Iterator[tuple[Mapping[str, Any], Any]]:
+    """Duplicates and the tail over budget, which never reach the single-call path.
 
     Victor copies the results of single calls into the batch's (since 0.11), but keeps the
     object that holds a call's arguments. A duplicate shares it too, and comes after.
     """
     single = collections.Counter(id(arguments) for arguments in batch.told("single"))
+    calls = [mapping(call) for call in batch.argument("tool_calls", ())]
     for result in getattr(batch.result, "results", ()):
         arguments = id(result.arguments)
         if single[arguments]:
             single[arguments] -= 1
         elif result.skipped:
-            record(
-                REJECTED,
-                tool=registered(batch.instance.tools, result.tool_name),
-                reason=getattr(result, "outcome_kind", None) or "other",
-            )
+            known = getattr(result, "tool_call_id", None)
+            asked = [call for call in calls if known and call.get("id") == known]
+            yield {"tool_call": asked[0] if asked else {}}, result
+
+
+def read_left_out(call: Operation) -> ToolCall:
+    reason = getattr(call.result, "outcome_kind", None) or "other"
+    return ToolCall(tool=_tool(call, ()), reason=reason)
 
 
 def arguments_of(result: Any) -> Any:
@@ -226,6 +230,7 @@ def tool_cache_hit(lookup: CacheLookup) -> bool | None:
 
 _EXECUTOR = "victor.agent.tool_executor:ToolExecutor"
 _PIPELINE = "victor.agent.tool_pipeline:ToolPipeline"
+_BATCH = Target(f"{_PIPELINE}.execute_tool_calls", arguments=("tool_calls",))
 _SINGLE = Target(f"{_PIPELINE}._execute_single_call", arguments=("tool_call",))
 
 AREA = Area(
@@ -242,7 +247,8 @@ AREA = Area(
         ),
     ),
     rows=(
-        Begins(TOOL_BATCH, Target(f"{_PIPELINE}.execute_tool_calls")),
+        Begins(TOOL_BATCH, _BATCH),
+        Reports(TOOL_CALL, _BATCH, find=left_out, read=read_left_out, feeds=(REJECTED,)),
         Begins(TOOL_CALL, _SINGLE, level=_PIPELINE_LEVEL, read=read_call),
         Begins(
             TOOL_CALL,
@@ -316,6 +322,5 @@ AREA = Area(
             when="cache_miss",
             labels={"cache": "tool", "result": "miss"},
         ),
-        Observes(TOOL_BATCH, observe_batch, feeds=(REJECTED,)),
     ),
 )
