@@ -11,10 +11,10 @@ from typing import Any
 
 from tests.scenarios.scenario import Count, Scenario
 from victor_otel import record
+from victor_otel.victor.shared import RETRIEVAL_DURATION
 from victor_otel.victor.verticals.rag import (
     DOCUMENTS_INGESTED,
     INDEX_SIZE,
-    RETRIEVAL_DURATION,
     RETRIEVAL_LATENCY,
     SEARCH_ACCURACY,
 )

@@ -35,11 +35,10 @@ from victor_otel.model.metric import Metric, Record
 from victor_otel.model.operation import Operation, OperationType
 from victor_otel.model.rows import Observes
 from victor_otel.runtime import RUNTIME
-from victor_otel.victor import catalog
+from victor_otel.victor import catalog, shared
 from victor_otel.victor.areas import embeddings, mcp
 from victor_otel.victor.areas import genai as genai_area
 from victor_otel.victor.supported import RANGE, TESTED, release
-from victor_otel.victor.verticals import rag
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", autouse=True)
@@ -192,7 +191,7 @@ _DURATIONS = {
         ("search_memory", "upsert_memory", "delete_memory"), (genai_area.OPERATION_DURATION,)
     ),
     "embeddings": (embeddings.DURATION,),
-    "retrieval": (rag.RETRIEVAL_DURATION,),
+    "retrieval": (shared.RETRIEVAL_DURATION,),
     SpanKind.CLIENT: (mcp.CLIENT_DURATION,),
     SpanKind.SERVER: (mcp.SERVER_DURATION,),
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from victor_otel.model.metric import Counter, Rate, Ratio, Record, UpDown
+from victor_otel.model import semconv
+from victor_otel.model.metric import Counter, Histogram, Rate, Ratio, Record, UpDown
 from victor_otel.model.operation import Operation
 from victor_otel.model.rows import Area
 from victor_otel.victor import labels
@@ -59,6 +60,15 @@ SECURITY_EVENTS = Counter(
     "Security events, such as a failed authorization, a blocked tool or a vulnerability",
     labels=(labels.SECURITY_EVENT,),
 )
+RETRIEVAL_DURATION = Histogram(
+    semconv.RETRIEVAL_DURATION,
+    "Duration of a search, including the embedding of its query",
+    unit="s",
+    labels=(labels.GENAI_OPERATION, labels.GENAI_ERROR),
+    buckets=semconv.SECONDS,
+)
+RETRIEVED = {semconv.OPERATION_NAME: "retrieval"}
+"""The label of each search."""
 
 AREA = Area(
     name="shared",
@@ -71,6 +81,7 @@ AREA = Area(
         FEATURES,
         CACHE_REQUESTS,
         SECURITY_EVENTS,
+        RETRIEVAL_DURATION,
     ),
 )
 

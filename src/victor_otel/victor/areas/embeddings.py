@@ -2,7 +2,8 @@
 
 Victor's own service runs its model in this process. It answers a text that it knows from its cache,
 which is no call to a model, and what fails with vectors of zeros, which is an error here. Other
-models are services; a batch is one call, whatever requests it takes.
+models are services; a batch is one call, whatever requests it takes. victor-coding has models of
+its own beside Victor's.
 """
 
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def expect_span(call: Operation) -> Attributes:
 
 
 _SERVICE = "victor.storage.embeddings.service:EmbeddingService"
-_MODELS = "victor.storage.vector_stores.models"
+_MODELS = ("victor.storage.vector_stores.models", "victor_coding.codebase.embeddings.models")
 _EMBEDDINGS = {semconv.OPERATION_NAME: "embeddings"}
 
 AREA = Area(
@@ -109,10 +110,11 @@ AREA = Area(
         *(
             Begins(
                 EMBEDDED,
-                Target(f"{_MODELS}:{model}.{method}"),
+                Target(f"{module}:{model}.{method}"),
                 at_start=expect_service(provider),
                 read=read,
             )
+            for module in _MODELS
             for model, provider in (
                 ("OpenAIEmbeddingModel", "openai"),
                 ("CohereEmbeddingModel", "cohere"),

@@ -29,6 +29,7 @@ from victor_otel.model.span import Attributes, Span
 from victor_otel.victor import labels
 from victor_otel.victor.content import query
 from victor_otel.victor.remembered import Remembered
+from victor_otel.victor.shared import RETRIEVAL_DURATION, RETRIEVED
 
 
 class Search(NamedTuple):
@@ -65,13 +66,6 @@ RETRIEVAL_LATENCY = Histogram(
     of=SEARCH,
     when="succeeded",
     value="elapsed",
-)
-RETRIEVAL_DURATION = Histogram(
-    semconv.RETRIEVAL_DURATION,
-    "Duration of a search, including the embedding of its query",
-    unit="s",
-    labels=(labels.GENAI_OPERATION, labels.GENAI_ERROR),
-    buckets=semconv.SECONDS,
 )
 INDEX_SIZE = Gauge(
     "victor.rag.index_size",
@@ -179,13 +173,7 @@ _STORE = "victor_rag.document_store:DocumentStore"
 
 AREA = Area(
     name="rag",
-    metrics=(
-        DOCUMENTS_INGESTED,
-        SEARCH_ACCURACY,
-        RETRIEVAL_LATENCY,
-        RETRIEVAL_DURATION,
-        INDEX_SIZE,
-    ),
+    metrics=(DOCUMENTS_INGESTED, SEARCH_ACCURACY, RETRIEVAL_LATENCY, INDEX_SIZE),
     rows=(
         Observes(Target(f"{_STORE}.initialize"), Stores.observe_opening),
         Observes(
@@ -194,12 +182,7 @@ AREA = Area(
             feeds=(DOCUMENTS_INGESTED,),
         ),
         Begins(SEARCH, Target(f"{_STORE}.search", arguments=("k", "query")), read=read_search),
-        Feeds(
-            SEARCH,
-            RETRIEVAL_DURATION,
-            value="elapsed",
-            labels={semconv.OPERATION_NAME: "retrieval"},
-        ),
+        Feeds(SEARCH, RETRIEVAL_DURATION, value="elapsed", labels=RETRIEVED),
     ),
     spans=(
         Span(SEARCH, "retrieval", expect=expect_search, content=query(semconv.RETRIEVAL_QUERY)),
