@@ -15,10 +15,11 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from opentelemetry.sdk.metrics import MeterProvider
+
 from benchmarks.calls import repeated, switched_on
 from benchmarks.interleaved import Spread, State, Work, measure, number
 from benchmarks.report import Asked, Table, asked, parser
-from opentelemetry.sdk.metrics import MeterProvider
 from tests.victor.agents import Recorded, sandboxed
 from tests.victor.test_providers import own
 from tests.victor.test_tools import Bench, own_tool

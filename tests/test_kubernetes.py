@@ -103,8 +103,8 @@ def test_every_object_is_in_the_namespace_and_there_is_one_of_each_name(overlay:
 
 
 def test_what_is_generated_is_as_generated() -> None:
-    script = [sys.executable, str(ROOT / "scripts" / "kubernetes.py"), "--check"]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "tools.kubernetes", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 

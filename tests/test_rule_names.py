@@ -11,7 +11,7 @@ from typing import Any
 import promql_parser as promql
 import pytest
 
-from tests.rules import ALERTS, RULES, RUNBOOKS, Alert, parsed, queries, selected, sources
+from tools.rules import ALERTS, RULES, RUNBOOKS, Alert, parsed, queries, selected, sources
 from victor_otel.model.metric import Kind, Metric
 from victor_otel.victor import catalog
 

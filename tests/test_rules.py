@@ -13,8 +13,8 @@ import promql_parser
 import pytest
 import yaml
 
-from tests.dashboards import ALERT_PANELS, FIRING, PANELS
-from tests.rules import (
+from tools.panels import ALERT_PANELS, FIRING, PANELS
+from tools.rules import (
     ALERTS,
     CASES,
     PROMETHEUS,

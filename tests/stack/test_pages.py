@@ -14,9 +14,9 @@ from playwright.sync_api import Page
 from tests.browser import browser
 from tests.documentation import ADDRESS, DOCS, addresses
 from tests.processes import environment
-from tests.rules import ALERTS
 from tests.stack.demo import PROMETHEUS, Demo, demo, demo_is_counted, hurried
 from tests.stack.processes import ROOT, SHIPPED, query, wait_until
+from tools.rules import ALERTS
 
 pytestmark = pytest.mark.stack
 

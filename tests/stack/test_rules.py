@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.rules import RULES
 from tests.stack.processes import SHIPPED, Prometheus, answer, program, wait_until
+from tools.rules import RULES
 
 pytestmark = pytest.mark.stack
 

@@ -11,8 +11,8 @@ import re
 import promql_parser
 import pytest
 
-from tests.rules import RULES, RUNBOOKS, Alert, queries
 from tests.stack.processes import Prometheus, query
+from tools.rules import RULES, RUNBOOKS, Alert, queries
 
 pytestmark = pytest.mark.stack
 

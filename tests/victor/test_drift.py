@@ -217,7 +217,7 @@ importlib.machinery.PathFinder.find_spec = without
 
 _LOOK = """
 import asyncio, json, sys
-from scripts import radar
+from tools import radar
 from tests.victor.agents import Recorded, sandboxed
 from tests.victor.test_providers import own
 from victor_otel.victor.areas import process

@@ -13,9 +13,10 @@ from typing import Any
 import promql_parser
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-PROMETHEUS = ROOT / "collector" / "prometheus"
-RUNBOOKS = ROOT / "collector" / "runbooks"
+from tools.paths import COLLECTOR, ROOT
+
+PROMETHEUS = COLLECTOR / "prometheus"
+RUNBOOKS = COLLECTOR / "runbooks"
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RUNBOOK_BASE: str = _PROJECT["urls"]["Runbooks"]
 

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.grafana import DASHBOARDS
+from tools.grafana import DASHBOARDS
+from tools.paths import COLLECTOR
 
-from tests.rules import ROOT
-
-FOLDER = ROOT / "collector" / "grafana" / "dashboards"
+FOLDER = COLLECTOR / "grafana" / "dashboards"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +94,8 @@ def _choices() -> Iterator[Choice]:
         for variable in document["templating"]["list"]:
             if variable["type"] == "query":
                 asked = _VALUES.fullmatch(variable["query"])
-                assert asked is not None, variable["query"]
+                if asked is None:
+                    raise ValueError(variable["query"])
                 yield Choice(
                     uid=document["uid"],
                     name=variable["name"],

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from tools.generated import between
+from tools.paths import DOCS, ROOT
 
-from scripts.generated import between  # noqa: E402
-
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = DOCS / "reliability.md"
 RESULTS = ROOT / ".nox" / "reliability"
 _HEAD = (
     "| What was tried | How often | Lost | What was seen | Took at most |",

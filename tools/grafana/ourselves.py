@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scripts.grafana.model import Kind, Panel, Query, Row
-from scripts.grafana.promql import PROCESS, grown, named, of, or_zero
+from tools.grafana.model import Kind, Panel, Query, Row
+from tools.grafana.promql import PROCESS, grown, named, of, or_zero
 
 OURSELVES = Row(
     title="Can the numbers be trusted? Telemetry itself",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scripts.grafana.model import Kind, Panel, Query, Row
-from scripts.grafana.promql import grown, rare_quantile, rate, worst
+from tools.grafana.model import Kind, Panel, Query, Row
+from tools.grafana.promql import grown, rare_quantile, rate, worst
 
 SECURITY = Row(
     title="What did security checks refuse and find?",

@@ -24,8 +24,9 @@ from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
-from scripts.grafana.model import Dashboard, Kind, Panel, Query, Row
-from scripts.grafana.promql import began, named, of
+
+from tools.grafana.model import Dashboard, Kind, Panel, Query, Row
+from tools.grafana.promql import began, named, of
 
 TAG = "victor"
 _WIDTH = 24

@@ -1,6 +1,6 @@
 """What moved between what the tests run on and what is installed here, in about ten lines.
 
-    python scripts/radar.py            # exit 1 if something moved that numbers hang on
+    python -m tools.radar            # exit 1 if something moved that numbers hang on
 
 `nox -s newest` runs it where Victor and all that we stand on is the newest there is. What the tests
 and the demo say meanwhile goes to stderr.
@@ -21,10 +21,10 @@ from xml.etree import ElementTree as ET
 
 from packaging.requirements import Requirement
 
+from tools.paths import ROOT
 from victor_otel.doctor import OK, examine
 from victor_otel.victor.supported import installed
 
-ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 VERTICALS = ("coding", "dataanalysis", "devops", "rag", "research")
 LIBRARIES = ("opentelemetry-", "wrapt", "prometheus-client")

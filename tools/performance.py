@@ -6,17 +6,14 @@ import importlib.metadata
 import json
 import os
 import platform
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from tools.generated import between
+from tools.paths import DOCS, ROOT
 
-from scripts.generated import between  # noqa: E402
-
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = DOCS / "performance.md"
 TABLES = ROOT / ".nox" / "benchmarks" / "tables"
 
 VERSIONS = ("victor-ai", "opentelemetry-sdk", "prometheus-client")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from scripts.grafana.alerts import fires
-from scripts.grafana.budget import error_budget
-from scripts.grafana.model import Dashboard, Kind, Panel, Query, Row
-from scripts.grafana.promql import (
+from tools.grafana.alerts import fires
+from tools.grafana.budget import error_budget
+from tools.grafana.model import Dashboard, Kind, Panel, Query, Row
+from tools.grafana.promql import (
     ENDED,
     PROCESS,
     USERS,

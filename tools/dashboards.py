@@ -1,26 +1,20 @@
 """Writes the dashboards: `--write`, or `--check` that they are as generated.
 
-collector/grafana/dashboards/ and the table in docs/dashboards.md come from scripts/grafana/. Needs
+collector/grafana/dashboards/ and the table in docs/dashboards.md come from tools/grafana/. Needs
 grafana-foundation-sdk.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from tools.generated import between, write_or_check
+from tools.grafana import DASHBOARDS
+from tools.grafana.build import VARIABLES, document
+from tools.grafana.model import Dashboard, Panel
+from tools.panels import EMPTY_ALLOWED, FOLDER, filled
+from tools.paths import DOCS
+from tools.rules import selected
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from scripts.generated import between, write_or_check  # noqa: E402
-from scripts.grafana import DASHBOARDS  # noqa: E402
-from scripts.grafana.build import VARIABLES, document  # noqa: E402
-from scripts.grafana.model import Dashboard, Panel  # noqa: E402
-from tests.dashboards import EMPTY_ALLOWED, filled  # noqa: E402
-from tests.rules import selected  # noqa: E402
-
-FOLDER = ROOT / "collector" / "grafana" / "dashboards"
-PAGE = ROOT / "docs" / "dashboards.md"
+PAGE = DOCS / "dashboards.md"
 
 
 def tables() -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scripts.grafana.model import Kind, Panel, Query, Row
-from scripts.grafana.promql import ABOUT, began, named
+from tools.grafana.model import Kind, Panel, Query, Row
+from tools.grafana.promql import ABOUT, began, named
 
 
 def fires(number: int, *rows: Row) -> Panel:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from scripts.grafana.alerts import fires
-from scripts.grafana.budget import error_budget
-from scripts.grafana.model import Dashboard, Kind, Panel, Query, Row
-from scripts.grafana.ourselves import OURSELVES
-from scripts.grafana.promql import (
+from tools.grafana.alerts import fires
+from tools.grafana.budget import error_budget
+from tools.grafana.model import Dashboard, Kind, Panel, Query, Row
+from tools.grafana.ourselves import OURSELVES
+from tools.grafana.promql import (
     ENDED,
     FAILED,
     grown,
@@ -19,7 +19,7 @@ from scripts.grafana.promql import (
     traffic,
     worst,
 )
-from scripts.grafana.security import SECURITY
+from tools.grafana.security import SECURITY
 
 _REQUESTS = "victor_requests_total"
 _HTTP = "victor_request_duration_seconds_count"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts.grafana.model import Kind, Panel, Query
+from tools.grafana.model import Kind, Panel, Query
 
 
 def error_budget(number: int, *, width: int) -> Panel:
