@@ -13,17 +13,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tests.processes import ROOT
+from tools import markdown
+from tools.paths import DOCS
 
-DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 GENERATED = "<!-- Generated"
 """Pages that begin so are compared with their source elsewhere."""
@@ -38,61 +35,39 @@ _REMARK = re.compile(r"<!-- (?:needs: (?P<needs>\w+)|(?P<stays>until Ctrl-C)) --
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
-    """A fenced block; `shows` are the lines of the `text` block that follows it."""
+class Block(markdown.Block):
+    """A block, and the page that it stands on."""
 
     page: Path
-    line: int
-    language: str
-    text: str
-    needs: str = ""
-    stays: bool = False
-    shows: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
         return f"{self.page.name}:{self.line}"
 
+    @property
+    def needs(self) -> str:
+        found = _REMARK.fullmatch(self.remark)
+        return (found and found["needs"]) or ""
 
-@cache
-def tokens(page: Path) -> list[Token]:
-    parser = MarkdownIt("commonmark").enable("table")
-    return parser.parse(page.read_text(encoding="utf-8"))
+    @property
+    def stays(self) -> bool:
+        found = _REMARK.fullmatch(self.remark)
+        return bool(found and found["stays"])
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
     """The fenced blocks of a page in their order, of some languages or of all."""
-    found = list(_blocks(page))
-    return [block for block in found if not languages or block.language in languages]
+    found = markdown.blocks(page.read_text(encoding="utf-8"), *languages)
+    return [Block(page=page, **vars(block)) for block in found]
 
 
-def _blocks(page: Path) -> Iterator[Block]:
-    around = [None, *tokens(page), None]
-    for before, token, after in zip(around, around[1:], around[2:], strict=False):
-        if token is None or token.type != "fence":
-            continue
-        comment = before.content if before and before.type == "html_block" else ""
-        remark = _REMARK.match(comment)
-        shows = after.content if after and after.type == "fence" and after.info == "text" else ""
-        yield Block(
-            page=page,
-            line=(token.map or [0])[0] + 1,
-            language=token.info,
-            text=token.content,
-            needs=(remark and remark["needs"]) or "",
-            stays=bool(remark and remark["stays"]),
-            shows=tuple(shows.splitlines()),
-        )
+def tokens(page: Path) -> list[Token]:
+    return markdown.tokens(page.read_text(encoding="utf-8"))
 
 
 def remarks(page: Path) -> list[str]:
     """What stands in the comments above blocks, in whatever words."""
-    pairs = zip(tokens(page), tokens(page)[1:], strict=False)
-    return [
-        comment.content.strip()
-        for comment, token in pairs
-        if comment.type == "html_block" and token.type == "fence"
-    ]
+    return [block.remark for block in blocks(page) if block.remark]
 
 
 def is_remark(comment: str) -> bool:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from tests.processes import ROOT, environment
+from tools import markdown
 
 EXAMPLES = ROOT / "examples"
 PATIENCE = 240
@@ -31,7 +32,6 @@ PATIENCE = 240
 SETTLED = 20
 """Seconds within which a scrape shows what has happened."""
 
-_FENCE = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _END = "--- end of block ---"
 
 
@@ -51,11 +51,11 @@ class Block:
 def blocks(readme: str) -> list[Block]:
     """What a README says to type, in its order."""
     found: list[Block] = []
-    for kind, body in _FENCE.findall(readme):
-        if kind == "sh":
-            found.append(Block(body))
+    for block in markdown.blocks(readme, "sh", "text"):
+        if block.language == "sh":
+            found.append(Block(block.text))
         else:
-            found[-1].shows.extend(_lines(body))
+            found[-1].shows.extend(_lines(block.text))
     return found
 
 

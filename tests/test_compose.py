@@ -26,6 +26,7 @@ from tests.compose import (
 )
 from tests.processes import ROOT
 from tests.victor.agents import sandboxed
+from tools import markdown
 from victor_otel.signals.settings import Settings
 from victor_otel.version import __version__
 from victor_otel.victor.supported import TESTED
@@ -301,7 +302,7 @@ def section(title: str) -> str:
 
 
 def examples(title: str) -> list[str]:
-    return re.findall(r"^```yaml\n(.*?)^```$", section(title), re.MULTILINE | re.DOTALL)
+    return [block.text for block in markdown.blocks(section(title), "yaml")]
 
 
 def test_the_documented_override_scrapes_victor_instead(tmp_path: Path) -> None:
@@ -339,7 +340,7 @@ def test_both_backends_are_named_in_env_and_by_default_there_is_none(
 ) -> None:
     names = ("VICTOR_COLLECTOR_BACKEND", "VICTOR_COLLECTOR_TRACES_BACKEND")
     assert {every["collector"].environment[name] for name in names} == {"nop"}
-    dotenv = section("Backends").split("```\n")[1]
+    dotenv = markdown.blocks(section("Backends"), "")[0].text
     folder = copied(tmp_path, f"VICTOR_API_KEYS=k\n{dotenv}")
     collector = services(project(folder))["collector"]
     told = dict(line.split("=") for line in dotenv.splitlines())
@@ -359,8 +360,8 @@ def test_several_victors_have_a_port_each(tmp_path: Path) -> None:
 
 def test_the_documented_start_makes_what_compose_and_grafana_ask_for(tmp_path: Path) -> None:
     folder = copied(tmp_path, "")
-    first, *_ = re.findall(r"^```sh\n(.*?)^```$", section("Start"), re.MULTILINE | re.DOTALL)
-    subprocess.run(["sh", "-e", "-c", first], cwd=folder, check=True)
+    first, *_ = markdown.blocks(section("Start"), "sh")
+    subprocess.run(["sh", "-e", "-c", first.text], cwd=folder, check=True)
     loaded = project(folder)
     password = Path(loaded["secrets"]["grafana_admin_password"]["file"])
     assert re.fullmatch(r"[0-9a-f]{32}\n", password.read_text(encoding="utf-8"))

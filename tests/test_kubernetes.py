@@ -36,6 +36,7 @@ from tests.kubernetes import (
     variables,
 )
 from tests.stack.processes import program
+from tools import markdown
 from victor_otel.signals import settings
 from victor_otel.signals.settings import Settings
 from victor_otel.victor import catalog
@@ -501,16 +502,14 @@ def test_the_network_lets_through_what_is_needed_and_nothing_else(overlay: str) 
 
 def of_ones_own(folder: Path, *examples: str) -> list[Object]:
     """The README's examples of a kustomization, together and beside the exported folder."""
-    blocks = re.findall(r"```yaml\n# my-victor/kustomization\.yaml(.*)\n((?:(?!```).*\n)+)", README)
-    texts = dict(blocks)
+    files = {block.text.splitlines()[0]: block.text for block in markdown.blocks(README, "yaml")}
     (folder / "collector").symlink_to(COLLECTOR)
     mine = folder / "my-victor"
     mine.mkdir()
-    kustomization = "".join(texts[each] for each in examples)
+    kustomization = "".join(files[f"# my-victor/kustomization.yaml{each}"] for each in examples)
     (mine / "kustomization.yaml").write_text(kustomization, encoding="utf-8")
     (mine / "profiles.yaml").write_text("profiles: {}\n", encoding="utf-8")
-    (policies,) = re.findall(r"```yaml\n# my-victor/traces\.yaml\n((?:(?!```).*\n)+)", README)
-    (mine / "traces.yaml").write_text(policies, encoding="utf-8")
+    (mine / "traces.yaml").write_text(files["# my-victor/traces.yaml"], encoding="utf-8")
     return kustomized(mine)
 
 
@@ -569,8 +568,6 @@ def test_an_overlay_of_ones_own_sends_spans_through_the_collector_and_scrapes_as
 
 
 def test_every_command_says_what_it_needs() -> None:
-    blocks = re.findall(r"(?:^(.*)\n)^```sh\n((?:(?!```).*\n)+)", README, re.MULTILINE)
-    assert len(blocks) == README.count("```sh")
-    for marker, commands in blocks:
-        wants = "cluster" if "kubectl" in commands else "engine"
-        assert marker == f"<!-- needs: {wants} -->", commands
+    for block in markdown.blocks(README, "sh"):
+        wants = "cluster" if "kubectl" in block.text else "engine"
+        assert block.remark == f"<!-- needs: {wants} -->", block.text

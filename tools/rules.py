@@ -13,6 +13,7 @@ from typing import Any
 import promql_parser
 import yaml
 
+from tools import markdown
 from tools.paths import COLLECTOR, ROOT
 
 PROMETHEUS = COLLECTOR / "prometheus"
@@ -140,7 +141,4 @@ def sources(rule: Rule) -> list[str]:
 
 def queries(runbook: str) -> list[str]:
     """What stands in the promql blocks of a runbook."""
-    return [text.strip() for text in re.findall(r"^ *```promql\n(.*?)^ *```$", runbook, _BLOCK)]
-
-
-_BLOCK = re.MULTILINE | re.DOTALL
+    return [block.text.strip() for block in markdown.blocks(runbook, "promql")]
