@@ -83,7 +83,7 @@ def install_stack(session: nox.Session, pair: dict[str, str] = MAIN) -> None:
 def pytest(session: nox.Session, *arguments: str) -> None:
     """Runs tests; in CI nothing may skip."""
     session.env.pop("PYTHONDONTWRITEBYTECODE", None)
-    strict = ["-p", "tests.no_skips"] if os.environ.get("CI") else []
+    strict = ["-p", "tests.kit.no_skips"] if os.environ.get("CI") else []
     session.run("python", "-m", "pytest", "--durations=15", *strict, *arguments, *session.posargs)
 
 

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from benchmarks.calls import TIMES, TITLES, kinds, provider, repeated
 from benchmarks.interleaved import State, measure
 from benchmarks.report import Asked, Table, asked, parser
-from tests.victor.agents import sandboxed
+from tests.kit.agents import sandboxed
 from victor_otel.runtime import RUNTIME
 
 CALLS = ("tool", "pipeline", "model")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.processes import ROOT
+from tools.paths import ROOT
 
 COLLECTOR = ROOT / "collector"
 CONFIGURATIONS = ("config", "tls", "token", "agent", "gateway")

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from tests.compose import (
+from tests.kit.agents import sandboxed
+from tests.kit.compose import (
     API_KEY,
     COLLECTOR,
     GUIDE,
@@ -24,9 +25,8 @@ from tests.compose import (
     project,
     services,
 )
-from tests.processes import ROOT
-from tests.victor.agents import sandboxed
 from tools import markdown
+from tools.paths import ROOT
 from victor_otel.signals.settings import Settings
 from victor_otel.version import __version__
 from victor_otel.victor.supported import TESTED

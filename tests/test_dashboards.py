@@ -11,7 +11,7 @@ from typing import Any
 import promql_parser as promql
 import pytest
 
-from tests.test_rule_names import EXPORTED, OF_ALERTS, PROCESS, RECORDED, labels, of_name
+from tests.kit.series import EXPORTED, OF_ALERTS, PROCESS, RECORDED, labels, of_name
 from tools.grafana.promql import ABOUT
 from tools.panels import (
     ALERT_PANELS,

@@ -13,8 +13,10 @@ from pathlib import Path
 import promql_parser
 import pytest
 
-from tests.documentation import (
+from tests.kit.agents import sandboxed
+from tests.kit.documentation import (
     DOCS,
+    ELSEWHERE,
     NEEDS,
     PAGES,
     WRITTEN,
@@ -28,10 +30,9 @@ from tests.documentation import (
     remarks,
     spans,
 )
-from tests.processes import ROOT, run
-from tests.test_install import ELSEWHERE
-from tests.test_rule_names import EXPORTED, OTHERS, RECORDED, labels
-from tests.victor.agents import sandboxed
+from tests.kit.processes import run
+from tests.kit.series import EXPORTED, OTHERS, RECORDED, labels
+from tools.paths import ROOT
 from tools.rules import ALERTS
 from victor_otel.victor import catalog
 from victor_otel.victor.outcomes import error_type

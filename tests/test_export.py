@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.processes import ROOT
+from tools.paths import ROOT
 from victor_otel import export as exporting
 from victor_otel.cli import app
 from victor_otel.export import RECORD, ExportError, export, runbooks_base

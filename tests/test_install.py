@@ -9,16 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.documentation import DOCS, blocks
-from tests.processes import ROOT
+from tests.kit.documentation import ELSEWHERE, blocks
+from tools.paths import ROOT
 from victor_otel.version import __version__
-
-ELSEWHERE = (
-    (DOCS / "quick-reference.md", "."),
-    (DOCS / "guide.md", "."),
-    (ROOT / "collector" / "compose.md", "collector"),
-)
-"""Pages with such commands, and the folder of a clone that each speaks of."""
 
 
 def typed(commands: str, folder: Path, *, path: str) -> str:

@@ -16,10 +16,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.kubernetes import (
+from tests.kit.kubernetes import (
     KUBERNETES,
     OVERLAYS,
-    ROOT,
     Object,
     Peer,
     admitted,
@@ -37,6 +36,7 @@ from tests.kubernetes import (
 )
 from tests.stack.processes import program
 from tools import markdown
+from tools.paths import ROOT
 from victor_otel.signals import settings
 from victor_otel.signals.settings import Settings
 from victor_otel.victor import catalog

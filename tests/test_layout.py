@@ -32,10 +32,21 @@ def imported(folder: str) -> set[tuple[str, str]]:
         ("tools", {"tools"}),
         ("scripts", set[str]()),
         ("tests", {"tools", "tests", "benchmarks"}),
-        ("benchmarks", {"tests", "benchmarks"}),
+        ("benchmarks", {"tools", "tests", "benchmarks"}),
         ("examples", set[str]()),
         ("src", set[str]()),
     ],
 )
 def test_each_folder_imports_what_it_stands_on_alone(folder: str, may: set[str]) -> None:
     assert {one for one in imported(folder) if one[1].partition(".")[0] not in may} == set()
+
+
+def test_no_test_module_is_imported() -> None:
+    found = {one for folder in ("tests", "benchmarks", "tools") for one in imported(folder)}
+    assert {one for one in found if ".test_" in one[1] or one[1].endswith(".conftest")} == set()
+
+
+def test_what_tests_share_stands_on_no_tests() -> None:
+    assert {
+        one for one in imported("tests/kit") if not one[1].startswith(("tests.kit", "tools"))
+    } == set()

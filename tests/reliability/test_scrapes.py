@@ -9,10 +9,10 @@ import pytest
 import trustme
 import yaml
 
-from tests.processes import free_port
+from tests.kit.processes import free_port
+from tests.kit.web_config import PASSWORD, Folder, hashed
 from tests.reliability.scrapers import Served, serving
 from tests.stack.processes import SHIPPED, prometheus_in, query, wait_until
-from tests.web_config import PASSWORD, Folder, hashed
 from tools import markdown
 
 pytestmark = pytest.mark.stack

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.processes import environment
-from tests.stack.processes import ROOT, SHIPPED, query
+from tests.kit.processes import environment
+from tests.stack.processes import SHIPPED, query
+from tools.paths import ROOT
 
 PROMETHEUS = "http://127.0.0.1:9090"
 ALERTMANAGER = "http://127.0.0.1:9093"

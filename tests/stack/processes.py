@@ -25,9 +25,9 @@ from urllib.request import ProxyHandler, build_opener
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.processes import free_ports
+from tests.kit.processes import free_ports
+from tools.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "collector"
 COLLECTOR_CONFIG = SHIPPED / "config.yaml"
 HOST = "127.0.0.1"

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.stack.conftest import REPLICAS, Played
+from tests.stack.played import REPLICAS, Played
 from tests.stack.processes import answer, program, prometheus, query, wait_until
 from tools.grafana.promql import named, of
 from tools.panels import ANNOTATIONS, CHOICES, EMPTY_ALLOWED, FOLDER, QUESTIONS, filled

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import Block, Terminal, blocks
+from tests.kit.readme import Block, Terminal, blocks
 from tests.stack.processes import answer, program, query, wait_until
 from victor_otel.export import export
 

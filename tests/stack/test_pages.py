@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser import browser
-from tests.documentation import ADDRESS, DOCS, addresses
-from tests.processes import environment
+from tests.kit.browser import browser
+from tests.kit.documentation import ADDRESS, DOCS, addresses
+from tests.kit.processes import environment
 from tests.stack.demo import PROMETHEUS, Demo, demo, demo_is_counted, hurried
-from tests.stack.processes import ROOT, SHIPPED, query, wait_until
+from tests.stack.processes import SHIPPED, query, wait_until
+from tools.paths import ROOT
 from tools.rules import ALERTS
 
 pytestmark = pytest.mark.stack

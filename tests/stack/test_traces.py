@@ -15,9 +15,11 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests import otlp
-from tests.processes import run
+from tests.kit import otlp
+from tests.kit.processes import run
 from tests.stack.backends import spans_to
+from tests.stack.collectors import TOKEN, labels, own
+from tests.stack.gateways import NAMES, agents, gateway
 from tests.stack.processes import (
     COLLECTOR_CONFIG,
     HOST,
@@ -31,8 +33,6 @@ from tests.stack.processes import (
     wait_until,
 )
 from tests.stack.spans import ERROR, body, made, push
-from tests.stack.test_collector import TOKEN, labels, own
-from tests.stack.test_gateways import NAMES, agents, gateway
 from victor_otel.victor.areas.tools import DURATION
 
 pytestmark = pytest.mark.stack

@@ -14,7 +14,8 @@ from typing import Any
 
 from dockerfile_parse import DockerfileParser
 
-from tests.processes import ROOT, environment
+from tests.kit.processes import environment
+from tools.paths import ROOT
 
 COLLECTOR = ROOT / "collector"
 GUIDE = COLLECTOR / "compose.md"
@@ -99,7 +100,7 @@ def project(folder: Path, override: str = "", **variables: str) -> dict[str, Any
         files[-1].write_text(override, encoding="utf-8")
     read = subprocess.run(
         ["go", "run", ".", str(folder), *map(str, files)],
-        cwd=ROOT / "tests" / "compose_loader",
+        cwd=ROOT / "tests" / "kit" / "compose_loader",
         env=environment(**_GO, **variables),
         capture_output=True,
         text=True,

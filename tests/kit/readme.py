@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
-from tests.processes import ROOT, environment
+from tests.kit.processes import environment
 from tools import markdown
+from tools.paths import ROOT
 
 EXAMPLES = ROOT / "examples"
 PATIENCE = 240

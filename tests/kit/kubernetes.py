@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+from tools.paths import ROOT
+
 KUBERNETES = ROOT / "collector" / "kubernetes"
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"

@@ -10,11 +10,9 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-"""Where modules of ours start, whatever folder the tests are in by now."""
+from tools.paths import ROOT
 
 _OURS = ("OTEL_", "VICTOR_")
 
@@ -90,7 +88,7 @@ def call(model="m"):
 MCP_SERVER = f"""
 import asyncio, sys
 sys.path.insert(0, {str(ROOT)!r})
-from tests.victor.test_interfaces import mcp_server, own_tools
+from tests.kit.interfaces import mcp_server, own_tools
 asyncio.run(mcp_server(*own_tools()).start_stdio_server())
 """
 """A program that serves tools by MCP. It loads no plugins, and so records nothing."""
@@ -129,7 +127,7 @@ def victor(
 ) -> subprocess.CompletedProcess[str]:
     """Runs Victor's own command line, with `given` on its standard input, to one of `codes`."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.victor_cli", model, *arguments],
+        [sys.executable, "-m", "tests.kit.victor_cli", model, *arguments],
         input=given,
         capture_output=True,
         text=True,

@@ -19,7 +19,7 @@ from pathlib import Path
 from markdown_it.token import Token
 
 from tools import markdown
-from tools.paths import DOCS
+from tools.paths import DOCS, ROOT
 
 PAGES = sorted(DOCS.glob("*.md"))
 GENERATED = "<!-- Generated"
@@ -136,3 +136,11 @@ def spans(page: Path) -> list[str]:
         for child in token.children or ()
         if child.type == "code_inline"
     ]
+
+
+ELSEWHERE = (
+    (DOCS / "quick-reference.md", "."),
+    (DOCS / "guide.md", "."),
+    (ROOT / "collector" / "compose.md", "collector"),
+)
+"""Pages whose commands install, and the folder of a clone that each speaks of."""

@@ -1,4 +1,4 @@
-module victor-otel/tests/compose_loader
+module victor-otel/tests/kit/compose_loader
 
 go 1.24
 

@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.view import View
 
-from tests.traced import Traced
+from tests.kit.traced import Traced
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.sandbox import sandbox
 from victor_otel.demo.script import Script, Step

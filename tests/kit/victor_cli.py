@@ -1,4 +1,4 @@
-"""Victor's own command line, with embeddings that need no download: `python -m tests.victor_cli URL ...`.
+"""Victor's own command line, with embeddings that need no download: `python -m tests.kit.victor_cli URL ...`.
 
 The first argument is the model's URL, the rest goes to `victor`. With WITHOUT_US set, the
 plugin does nothing: what Victor is without us.

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.processes import MCP_SERVER
-from tests.tree import Conversation, Node, answered, node, tool
-from tests.victor.agents import agent
+from tests.kit.agents import agent
+from tests.kit.processes import MCP_SERVER
+from tests.kit.tree import Conversation, Node, answered, node, tool
 from victor_otel.demo.model import Answer, ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall, Usage
 
