@@ -6,10 +6,12 @@ Programs inside of strings import as well, so it is text that is read here.
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from tools import dashboards, docs, kubernetes
 from tools.paths import ROOT
 
 _IMPORTED = re.compile(
@@ -50,3 +52,24 @@ def test_what_tests_share_stands_on_no_tests() -> None:
     assert {
         one for one in imported("tests/kit") if not one[1].startswith(("tests.kit", "tools"))
     } == set()
+
+
+def test_files_that_are_generated_as_a_whole_are_marked_so_and_no_others() -> None:
+    written = {**docs.files(), **dashboards.files(), **kubernetes.files()}
+    # Where a part of a page is generated, a marker ends it.
+    whole = {path for path, text in written.items() if "\n<!-- /" not in text}
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, check=True
+    )
+    marked = subprocess.run(
+        ["git", "check-attr", "--stdin", "-z", "linguist-generated"],
+        cwd=ROOT,
+        input=tracked.stdout,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    fields = marked.stdout.decode().split("\0")
+    found = {
+        ROOT / path for path, said in zip(fields[::3], fields[2::3], strict=False) if said == "set"
+    }
+    assert found == whole

@@ -6,6 +6,8 @@ grafana-foundation-sdk.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tools.generated import between, write_or_check
 from tools.grafana import DASHBOARDS
 from tools.grafana.build import VARIABLES, document
@@ -69,11 +71,11 @@ def empty() -> str:
     )
 
 
-def main() -> None:
-    files = {FOLDER / each.file: document(each) for each in DASHBOARDS}
-    files[PAGE] = between(PAGE, "panels", f"{tables()}\n\n{empty()}")
-    write_or_check(files)
+def files() -> dict[Path, str]:
+    """What is written."""
+    page = between(PAGE, "panels", f"{tables()}\n\n{empty()}")
+    return {PAGE: page, **{FOLDER / each.file: document(each) for each in DASHBOARDS}}
 
 
 if __name__ == "__main__":
-    main()
+    write_or_check(files())

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from tools.generated import between, write_or_check
@@ -302,19 +303,17 @@ def runbook(alert: Alert) -> str:
     return between(alert.runbook, "dashboard", link)
 
 
-def main() -> None:
-    readme, alerts = ROOT / "README.md", DOCS / "alerts.md"
-    victor = DOCS / "victor.md"
-    write_or_check(
-        {
-            DOCS / "metrics.md": metrics_page(),
-            readme: between(readme, "variables", variables_table()),
-            alerts: between(alerts, "alerts", alerts_table()),
-            victor: between(victor, "functions", functions_table()),
-            **{alert.runbook: runbook(alert) for alert in ALERTS},
-        }
-    )
+def files() -> dict[Path, str]:
+    """What is written."""
+    readme, alerts, victor = ROOT / "README.md", DOCS / "alerts.md", DOCS / "victor.md"
+    return {
+        DOCS / "metrics.md": metrics_page(),
+        readme: between(readme, "variables", variables_table()),
+        alerts: between(alerts, "alerts", alerts_table()),
+        victor: between(victor, "functions", functions_table()),
+        **{alert.runbook: runbook(alert) for alert in ALERTS},
+    }
 
 
 if __name__ == "__main__":
-    main()
+    write_or_check(files())

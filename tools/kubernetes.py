@@ -63,14 +63,13 @@ def config_page() -> str:
     return _GENERATED.format("../../config.yaml") + shipped
 
 
-def main() -> None:
-    write_or_check(
-        {
-            KUBERNETES / "operator" / "rules.yaml": rules_page(),
-            KUBERNETES / "base" / "config.yaml": config_page(),
-        }
-    )
+def files() -> dict[Path, str]:
+    """What is written."""
+    return {
+        KUBERNETES / "operator" / "rules.yaml": rules_page(),
+        KUBERNETES / "base" / "config.yaml": config_page(),
+    }
 
 
 if __name__ == "__main__":
-    main()
+    write_or_check(files())
