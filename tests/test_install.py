@@ -55,7 +55,7 @@ def test_what_the_pages_say_installs_the_package(tmp_path: Path) -> None:
         (block,) = (block for block in blocks(page, "sh") if block.needs == "install")
         typed(block.text, clone / folder, path=inside)
     wheel = f"victor_otel-{__version__}-py3-none-any.whl"
-    assert (clone / "collector" / "victor" / wheel).is_file()
+    assert (clone / "deploy" / "victor" / wheel).is_file()
     where = typed("pip show --files victor-otel", clone, path=inside)
     assert "Editable" not in where
-    assert "victor_otel/collector/compose.yaml" in where
+    assert "victor_otel/deploy/compose.yaml" in where

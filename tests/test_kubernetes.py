@@ -36,14 +36,13 @@ from tests.kit.kubernetes import (
 )
 from tests.stack.processes import program
 from tools import markdown
-from tools.paths import ROOT
+from tools.paths import COLLECTOR, DEPLOY, ROOT
 from victor_otel.signals import settings
 from victor_otel.signals.settings import Settings
 from victor_otel.victor import catalog
 
 pytestmark = pytest.mark.stack
 
-COLLECTOR = ROOT / "collector"
 README = (KUBERNETES / "README.md").read_text(encoding="utf-8")
 OPERATORS = ("ServiceMonitor", "PrometheusRule")
 OLDEST, NEWEST = "1.30", "1.37"
@@ -121,7 +120,7 @@ def test_no_file_is_left_out() -> None:
 def test_prometheus_rules_are_the_shipped_rules() -> None:
     shipped = {
         f"victor-{path.stem}": yaml.safe_load(path.read_text(encoding="utf-8"))
-        for path in (COLLECTOR / "prometheus" / "rules").glob("*.yml")
+        for path in (DEPLOY / "prometheus" / "rules").glob("*.yml")
     }
     objects = of_kind(rendered("production"), "PrometheusRule")
     assert {each["metadata"]["name"]: each["spec"] for each in objects} == shipped
@@ -147,7 +146,7 @@ def test_dashboards_are_the_shipped_ones_as_the_sidecar_wants_them() -> None:
             ((key, text),) = each["data"].items()
             assert key == f"victor-{name.removeprefix('victor-dashboard-')}.json"
             found[json.loads(text)["uid"]] = json.loads(text)
-    paths = (COLLECTOR / "grafana" / "dashboards").glob("*.json")
+    paths = (DEPLOY / "grafana" / "dashboards").glob("*.json")
     shipped = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     assert found == {each["uid"]: each for each in shipped}
     assert len(found) == 4
@@ -174,7 +173,7 @@ def test_monitors_find_ports_of_services_and_every_page_is_scraped() -> None:
 
 
 def test_monitors_scrape_as_the_shipped_prometheus_does() -> None:
-    shipped = yaml.safe_load((COLLECTOR / "prometheus" / "prometheus.yml").read_text("utf-8"))
+    shipped = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text("utf-8"))
     honest = {
         each["job_name"]: each.get("honor_labels", False) for each in shipped["scrape_configs"]
     }
@@ -304,7 +303,7 @@ def test_arguments_name_mounted_files_and_listening_ports(overlay: str) -> None:
 
 @each_overlay
 def test_victors_pods_fit_the_image(overlay: str) -> None:
-    image = (COLLECTOR / "victor" / "Dockerfile").read_text(encoding="utf-8")
+    image = (DEPLOY / "victor" / "Dockerfile").read_text(encoding="utf-8")
     pods = templates(rendered(overlay))
     for name in ("Deployment/victor", "CronJob/victor-run"):
         spec, given = pods[name]["spec"], container(pods[name])
@@ -503,7 +502,7 @@ def test_the_network_lets_through_what_is_needed_and_nothing_else(overlay: str) 
 def of_ones_own(folder: Path, *examples: str) -> list[Object]:
     """The README's examples of a kustomization, together and beside the exported folder."""
     files = {block.text.splitlines()[0]: block.text for block in markdown.blocks(README, "yaml")}
-    (folder / "collector").symlink_to(COLLECTOR)
+    (folder / "deploy").symlink_to(DEPLOY)
     mine = folder / "my-victor"
     mine.mkdir()
     kustomization = "".join(files[f"# my-victor/kustomization.yaml{each}"] for each in examples)

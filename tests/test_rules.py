@@ -15,11 +15,11 @@ import yaml
 
 from tools import markdown
 from tools.panels import ALERT_PANELS, FIRING, PANELS
+from tools.paths import DEPLOY
 from tools.rules import (
     ALERTS,
     CASES,
     PROMETHEUS,
-    ROOT,
     RULES,
     RUNBOOK_BASE,
     RUNBOOKS,
@@ -36,7 +36,7 @@ from victor_otel.model.metric import Kind
 from victor_otel.victor import catalog
 from victor_otel.victor.supported import TESTED, is_supported, is_untested, release
 
-_ALERTMANAGER = ROOT / "collector" / "alertmanager" / "alertmanager.yml"
+_ALERTMANAGER = DEPLOY / "alertmanager" / "alertmanager.yml"
 INHIBITION = yaml.safe_load(_ALERTMANAGER.read_text(encoding="utf-8"))["inhibit_rules"][0]
 BY_NAME = {alert.name: alert for alert in ALERTS}
 

@@ -1,6 +1,6 @@
 """Writes the dashboards: `--write`, or `--check` that they are as generated.
 
-collector/grafana/dashboards/ and the table in docs/dashboards.md come from tools/grafana/. Needs
+deploy/grafana/dashboards/ and the table in docs/dashboards.md come from tools/grafana/. Needs
 grafana-foundation-sdk.
 """
 
@@ -44,7 +44,7 @@ def _table(dashboard: Dashboard) -> str:
 
 
 def _line(row: str, panel: Panel) -> str:
-    alerts = [f"[{name}](../collector/runbooks/{name}.md)" for name in panel.alerts]
+    alerts = [f"[{name}](../deploy/runbooks/{name}.md)" for name in panel.alerts]
     series = sorted({name for query in panel.queries for name in selected(filled(query.expr))})
     names = ", ".join(f"`{name}`" for name in series)
     return f"| {row} | {panel.title} | {panel.says} | {names} | {', '.join(alerts)} |"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools.grafana import DASHBOARDS
-from tools.paths import COLLECTOR
+from tools.paths import DEPLOY
 
-FOLDER = COLLECTOR / "grafana" / "dashboards"
+FOLDER = DEPLOY / "grafana" / "dashboards"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,4 +6,5 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 COLLECTOR = ROOT / "collector"
+DEPLOY = ROOT / "deploy"
 DOCS = ROOT / "docs"

@@ -14,10 +14,10 @@ import promql_parser
 import yaml
 
 from tools import markdown
-from tools.paths import COLLECTOR, ROOT
+from tools.paths import DEPLOY, ROOT
 
-PROMETHEUS = COLLECTOR / "prometheus"
-RUNBOOKS = COLLECTOR / "runbooks"
+PROMETHEUS = DEPLOY / "prometheus"
+RUNBOOKS = DEPLOY / "runbooks"
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RUNBOOK_BASE: str = _PROJECT["urls"]["Runbooks"]
 

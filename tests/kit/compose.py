@@ -15,10 +15,9 @@ from typing import Any
 from dockerfile_parse import DockerfileParser
 
 from tests.kit.processes import environment
-from tools.paths import ROOT
+from tools.paths import COLLECTOR, DEPLOY, ROOT
 
-COLLECTOR = ROOT / "collector"
-GUIDE = COLLECTOR / "compose.md"
+GUIDE = DEPLOY / "compose.md"
 API_KEY = "one-key-of-a-test"
 DOTENV = f"VICTOR_API_KEYS={API_KEY}\nANTHROPIC_API_KEY=one-key-of-a-model\n"
 # Go's command needs no other settings, and no workspace around us interferes.
@@ -79,9 +78,13 @@ def url(command: str) -> str:
 
 
 def copied(folder: Path, dotenv: str = DOTENV) -> Path:
-    """A copy of collector/ with a `.env`, as its owner has it; none, if there is no text for it."""
-    copy = folder / "collector"
-    shutil.copytree(COLLECTOR, copy, ignore=shutil.ignore_patterns(".env", "secrets"))
+    """A copy of deploy/ with a `.env`, as its owner has it; none, if there is no text for it.
+
+    What it reads of the Collector stands beside it.
+    """
+    copy = folder / "deploy"
+    shutil.copytree(COLLECTOR, folder / "collector")
+    shutil.copytree(DEPLOY, copy, ignore=shutil.ignore_patterns(".env", "secrets"))
     if dotenv:
         (copy / ".env").write_text(dotenv, encoding="utf-8")
     return copy
@@ -126,7 +129,7 @@ def started(loaded: dict[str, Any]) -> Iterator[Service]:
 def dockerfile() -> list[dict[str, list[str]]]:
     """The stages of Victor's Dockerfile: what each says, by instruction."""
     stages: list[dict[str, list[str]]] = []
-    for entry in DockerfileParser(path=os.fspath(COLLECTOR / "victor")).structure:
+    for entry in DockerfileParser(path=os.fspath(DEPLOY / "victor")).structure:
         instruction = entry["instruction"]
         if instruction == "FROM":
             stages.append({})

@@ -19,7 +19,7 @@ from pathlib import Path
 from markdown_it.token import Token
 
 from tools import markdown
-from tools.paths import DOCS, ROOT
+from tools.paths import DEPLOY, DOCS
 
 PAGES = sorted(DOCS.glob("*.md"))
 GENERATED = "<!-- Generated"
@@ -141,6 +141,6 @@ def spans(page: Path) -> list[str]:
 ELSEWHERE = (
     (DOCS / "quick-reference.md", "."),
     (DOCS / "guide.md", "."),
-    (ROOT / "collector" / "compose.md", "collector"),
+    (DEPLOY / "compose.md", "deploy"),
 )
 """Pages whose commands install, and the folder of a clone that each speaks of."""

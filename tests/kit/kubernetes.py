@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from tools.paths import ROOT
+from tools.paths import DEPLOY
 
-KUBERNETES = ROOT / "collector" / "kubernetes"
+KUBERNETES = DEPLOY / "kubernetes"
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 

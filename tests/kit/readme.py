@@ -73,7 +73,7 @@ def follow(example: str, folder: Path, ports: Mapping[str, int], **variables: st
 
 def copy(folder: Path) -> Path:
     """The examples where they may write, beside what their READMEs refer to."""
-    for neighbour in ("collector", "scripts"):
+    for neighbour in ("collector", "deploy", "scripts"):
         (folder / neighbour).symlink_to(ROOT / neighbour)
     ignored = shutil.ignore_patterns("__pycache__")
     return Path(shutil.copytree(EXAMPLES, folder / "examples", ignore=ignored))

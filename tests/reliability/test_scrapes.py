@@ -12,15 +12,16 @@ import yaml
 from tests.kit.processes import free_port
 from tests.kit.web_config import PASSWORD, Folder, hashed
 from tests.reliability.scrapers import Served, serving
-from tests.stack.processes import SHIPPED, prometheus_in, query, wait_until
+from tests.stack.processes import prometheus_in, query, wait_until
 from tools import markdown
+from tools.paths import DEPLOY
 
 pytestmark = pytest.mark.stack
 
 
 def documented() -> dict[str, Any]:
     """The job on Prometheus's page that scrapes with `scheme: https`."""
-    page = (SHIPPED / "prometheus" / "README.md").read_text(encoding="utf-8")
+    page = (DEPLOY / "prometheus" / "README.md").read_text(encoding="utf-8")
     blocks = [block.text for block in markdown.blocks(page, "yaml")]
     (block,) = [block for block in blocks if "scheme: https" in block]
     (job,) = yaml.safe_load(block)["scrape_configs"]

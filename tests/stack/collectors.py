@@ -18,9 +18,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
-from tests.stack.processes import HOST, SHIPPED, Collector, Labels
+from tests.stack.processes import HOST, Collector, Labels
+from tools.paths import COLLECTOR
 
-TLS, TOKEN, AGENT, GATEWAY = (SHIPPED / f"{n}.yaml" for n in ("tls", "token", "agent", "gateway"))
+TLS, TOKEN, AGENT, GATEWAY = (COLLECTOR / f"{n}.yaml" for n in ("tls", "token", "agent", "gateway"))
 
 NAME = "pushed"
 

@@ -35,13 +35,13 @@ from tests.stack.collectors import (
 from tests.stack.processes import (
     COLLECTOR_CONFIG,
     HOST,
-    SHIPPED,
     collector,
     exposition,
     free_ports,
     program,
     wait_until,
 )
+from tools.paths import COLLECTOR
 
 pytestmark = pytest.mark.stack
 
@@ -75,7 +75,7 @@ def combinations() -> Iterator[tuple[str, ...]]:
 
 def validate(*names: str, **variables: str) -> str:
     """What `validate` complains about, '' if nothing."""
-    command = [program("collector"), "validate", *(f"--config={SHIPPED / n}.yaml" for n in names)]
+    command = [program("collector"), "validate", *(f"--config={COLLECTOR / n}.yaml" for n in names)]
     done = subprocess.run(
         command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60
     )
@@ -104,7 +104,7 @@ def test_every_backend_is_valid(names: Sequence[str], backend: str) -> None:
 
 
 def test_readme_names_no_other_combinations() -> None:
-    readme = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    readme = (COLLECTOR / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^.*--config .*$", readme, re.MULTILINE)
     found = {tuple(re.findall(r"--config (\w+)\.yaml", line)) for line in commands}
     assert found <= set(combinations())

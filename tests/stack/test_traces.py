@@ -23,7 +23,6 @@ from tests.stack.gateways import NAMES, agents, gateway
 from tests.stack.processes import (
     COLLECTOR_CONFIG,
     HOST,
-    SHIPPED,
     Collector,
     Prometheus,
     answer,
@@ -33,6 +32,7 @@ from tests.stack.processes import (
     wait_until,
 )
 from tests.stack.spans import ERROR, body, made, push
+from tools.paths import COLLECTOR
 from victor_otel.victor.areas.tools import DURATION
 
 pytestmark = pytest.mark.stack
@@ -312,7 +312,7 @@ def test_what_is_named_like_a_secret_is_masked_whatever_it_is() -> None:
 
 
 def test_the_documented_setting_masks_contents() -> None:
-    readme = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    readme = (COLLECTOR / "README.md").read_text(encoding="utf-8")
     (setting,) = re.findall(r"^  --set '(.*)'$", readme, re.MULTILINE)
     contents = {
         "gen_ai.input.messages": '[{"role": "user"}]',
