@@ -83,7 +83,7 @@ def install_stack(session: nox.Session, pair: dict[str, str] = MAIN) -> None:
 def pytest(session: nox.Session, *arguments: str) -> None:
     """Runs tests; in CI nothing may skip."""
     session.env.pop("PYTHONDONTWRITEBYTECODE", None)
-    strict = ["-p", "tests.no_skips"] if os.environ.get("CI") else []
+    strict = ["-p", "tests.kit.no_skips"] if os.environ.get("CI") else []
     session.run("python", "-m", "pytest", "--durations=15", *strict, *arguments, *session.posargs)
 
 
@@ -224,7 +224,7 @@ def newest(session: nox.Session) -> None:
     verticals = (f"victor-{name}" for name in VERTICALS)
     session.run_install(*upgrade, "victor-ai", *verticals, *(one.name for one in declared))
     session.run_install(*upgrade, "--no-deps", "victor-rag")
-    session.run("python", "scripts/radar.py")
+    session.run("python", "-m", "tools.radar")
 
 
 @nox.session(python=PYTHON)
@@ -248,7 +248,7 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.startup", *pythons, *options)
     session.run("python", "-m", "benchmarks.peers", f"--environments={made}", *options)
     if "--quick" not in session.posargs:
-        session.run("python", "scripts/performance.py")
+        session.run("python", "-m", "tools.performance")
 
 
 def environment(session: nox.Session, path: Path, *requirements: str) -> Path:
@@ -272,8 +272,8 @@ def demo(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """What is generated is as the code says; `nox -s docs -- --write` makes it so."""
     install(session, "test")
-    for script in ("docs", "dashboards", "kubernetes"):
-        session.run("python", f"scripts/{script}.py", *(session.posargs or ["--check"]))
+    for name in ("docs", "dashboards", "kubernetes"):
+        session.run("python", "-m", f"tools.{name}", *(session.posargs or ["--check"]))
 
 
 @nox.session(python=PYTHON)

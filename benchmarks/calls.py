@@ -17,15 +17,15 @@ from time import perf_counter
 from typing import Any
 
 import prometheus_client
-from benchmarks.interleaved import State, Work, measure
-from benchmarks.report import Asked, Table, asked, parser
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from tests.victor.agents import sandboxed
-from tests.victor.test_providers import chunk, own
-from tests.victor.test_tools import Bench, own_tool
-from tests.victor.test_tools import asked as tool_call
 
+from benchmarks.interleaved import State, Work, measure
+from benchmarks.report import Asked, Table, asked, parser
+from tests.kit.agents import sandboxed
+from tests.kit.providers import chunk, own
+from tests.kit.tools import Bench, own_tool
+from tests.kit.tools import asked as tool_call
 from victor_otel.runtime import RUNTIME
 
 ITEMS = 200

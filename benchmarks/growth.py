@@ -15,14 +15,15 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from opentelemetry.sdk.metrics import MeterProvider
+
 from benchmarks.calls import repeated, switched_on
 from benchmarks.interleaved import Spread, State, Work, measure, number
 from benchmarks.report import Asked, Table, asked, parser
-from opentelemetry.sdk.metrics import MeterProvider
-from tests.victor.agents import Recorded, sandboxed
-from tests.victor.test_providers import own
-from tests.victor.test_tools import Bench, own_tool
-from tests.victor.test_tools import asked as tool_call
+from tests.kit.agents import Recorded, sandboxed
+from tests.kit.providers import own
+from tests.kit.tools import Bench, own_tool
+from tests.kit.tools import asked as tool_call
 
 SERIES = ((1, 1), (4, 4), (20, 20), (45, 30))
 """Providers, and models of each: their series are counted."""

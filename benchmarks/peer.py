@@ -23,8 +23,6 @@ from typing import Any
 from unittest import mock
 
 import httpx
-from benchmarks.counting import steps
-from benchmarks.interleaved import State, Work, measure
 from openai import AsyncOpenAI
 from openai.resources.chat.completions import AsyncCompletions
 from opentelemetry import metrics, trace
@@ -33,6 +31,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from benchmarks.counting import steps
+from benchmarks.interleaved import State, Work, measure
 
 Call = Callable[[], Awaitable[Any]]
 Peer = Callable[[trace.TracerProvider, MeterProvider], AbstractContextManager[Any]]

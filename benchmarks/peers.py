@@ -22,9 +22,9 @@ from benchmarks import calls
 from benchmarks.counting import steps
 from benchmarks.interleaved import measure
 from benchmarks.report import Asked, Table, asked, parser
-from tests.victor.agents import sandboxed
+from tests.kit.agents import sandboxed
+from tools.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 TIMES = 20
 
 Cells = dict[str, str]

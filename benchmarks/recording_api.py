@@ -16,7 +16,6 @@ from collections.abc import Callable
 from benchmarks.calls import provider, switched_on
 from benchmarks.interleaved import State, Work, measure
 from benchmarks.report import Asked, Table, asked, parser
-
 from victor_otel import custom, record
 
 CALLS = 2_000

@@ -21,7 +21,7 @@ from benchmarks.calls import TIMES, TITLES, kinds, repeated, share, switched_on
 from benchmarks.elsewhere import elsewhere, sink
 from benchmarks.interleaved import State, measure
 from benchmarks.report import Asked, Table, asked, parser
-from tests.victor.agents import sandboxed
+from tests.kit.agents import sandboxed
 
 CALLS = ("tool", "pipeline", "model", "stream")
 

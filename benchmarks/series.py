@@ -20,14 +20,14 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 
-from benchmarks.calls import switched_on
-from benchmarks.interleaved import State, Work, measure, number
-from benchmarks.report import Asked, Table, asked, parser
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from prometheus_client import CollectorRegistry, start_http_server
-from tests.processes import free_port
 
+from benchmarks.calls import switched_on
+from benchmarks.interleaved import State, Work, measure, number
+from benchmarks.report import Asked, Table, asked, parser
+from tests.kit.processes import free_port
 from victor_otel import custom
 
 # The SDK folds all beyond 2,000 label sets of an instrument into one, and we all beyond 1,800.

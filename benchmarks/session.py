@@ -21,8 +21,8 @@ from benchmarks.calls import provider, switched_on
 from benchmarks.elsewhere import TURNS, elsewhere, model
 from benchmarks.interleaved import Spread
 from benchmarks.report import Asked, Table, asked, parser
-from tests.victor.agents import sandboxed
-from tests.victor.test_tools import double, own_tool
+from tests.kit.agents import sandboxed
+from tests.kit.tools import double, own_tool
 
 
 class Taken(NamedTuple):

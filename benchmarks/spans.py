@@ -13,15 +13,15 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 
-from benchmarks.calls import TIMES, TITLES, kinds, provider, repeated
-from benchmarks.interleaved import State, measure
-from benchmarks.report import Asked, Table, asked, parser
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
-from tests.victor.agents import sandboxed
 
+from benchmarks.calls import TIMES, TITLES, kinds, provider, repeated
+from benchmarks.interleaved import State, measure
+from benchmarks.report import Asked, Table, asked, parser
+from tests.kit.agents import sandboxed
 from victor_otel.runtime import RUNTIME
 
 CALLS = ("tool", "pipeline", "model")

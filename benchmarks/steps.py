@@ -19,7 +19,7 @@ from benchmarks.calls import TITLES, kinds, share, states
 from benchmarks.counting import steps
 from benchmarks.interleaved import number
 from benchmarks.report import Asked, Table, asked, parser
-from tests.victor.agents import sandboxed
+from tests.kit.agents import sandboxed
 
 STATES = ("off", "sdk", "on", "nobody")
 

@@ -2,10 +2,10 @@
 
     python scripts/demo_stack.py            # Ctrl-C ends everything
 
-Runs Collector, Prometheus and Alertmanager on the files in collector/ and on their usual ports,
-and `victor-otel demo --repeat` as the Victor that they observe. Who would be paged is printed:
-Alertmanager gets secrets that lead here, whatever collector/alertmanager/secrets holds. The data go
-with the end; the logs of the last run stay in $VICTOR_STACK_CACHE/logs
+Runs Collector, Prometheus and Alertmanager on the files in collector/ and deploy/ and on their
+usual ports, and `victor-otel demo --repeat` as the Victor that they observe. Who would be paged is
+printed: Alertmanager gets secrets that lead here, whatever deploy/alertmanager/secrets holds. The
+data go with the end; the logs of the last run stay in $VICTOR_STACK_CACHE/logs
 (~/.cache/victor-otel/stack/logs). Needs victor-otel[instruments] in this Python, and Go for
 programs that are not on PATH (scripts/stack.py).
 """
@@ -33,7 +33,8 @@ from typing import Any
 import stack
 
 HOST = "127.0.0.1"
-SHIPPED = Path(__file__).resolve().parent.parent / "collector"
+_ROOT = Path(__file__).resolve().parent.parent
+COLLECTOR, DEPLOY = _ROOT / "collector", _ROOT / "deploy"
 PAGES = """
   Alerts         http://127.0.0.1:9090/alerts?state=firing
   Queries        http://127.0.0.1:9090/query
@@ -63,7 +64,10 @@ def parts(folder: Path, inbox: int) -> list[Part]:
     return [
         Part(
             name="collector",
-            command=[str(stack.obtain("collector")), f"--config={SHIPPED / 'config.yaml'}"],
+            command=[
+                str(stack.obtain("collector")),
+                f"--config={COLLECTOR / 'config.yaml'}",
+            ],
             ports=(4317, 4318, 8888, 8889, 8890, 13133),
             environment={"VICTOR_COLLECTOR_QUEUE": str(folder / "queue")},
         ),
@@ -85,7 +89,7 @@ def parts(folder: Path, inbox: int) -> list[Part]:
             name="prometheus",
             command=[
                 str(stack.obtain("prometheus")),
-                f"--config.file={SHIPPED / 'prometheus' / 'prometheus.yml'}",
+                f"--config.file={DEPLOY / 'prometheus' / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'prometheus'}",
                 f"--web.listen-address={HOST}:9090",
                 "--web.enable-otlp-receiver",
@@ -106,7 +110,7 @@ def notify(folder: Path, inbox: int) -> Path:
     PagerDuty's address is no secret: it is the one thing that is changed.
     """
     secrets = shutil.ignore_patterns("*_url", "*_key", "*_password")
-    shutil.copytree(SHIPPED / "alertmanager", folder, ignore=secrets)
+    shutil.copytree(DEPLOY / "alertmanager", folder, ignore=secrets)
     url = f"http://{HOST}:{inbox}"
     for name in ("slack", "dead_mans_switch"):
         (folder / "secrets" / f"{name}_url").write_text(f"{url}/{name}", encoding="utf-8")

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.processes import ROOT
+from tools.paths import COLLECTOR, ROOT
 
-COLLECTOR = ROOT / "collector"
 CONFIGURATIONS = ("config", "tls", "token", "agent", "gateway")
 KINDS = ("receivers", "processors", "connectors", "exporters", "extensions")
 # Modules that are not called by the name of the component and of its kind.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,9 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from tests.compose import (
+from tests.kit.agents import sandboxed
+from tests.kit.compose import (
     API_KEY,
-    COLLECTOR,
     GUIDE,
     ComposeError,
     Service,
@@ -24,8 +25,8 @@ from tests.compose import (
     project,
     services,
 )
-from tests.processes import ROOT
-from tests.victor.agents import sandboxed
+from tools import markdown
+from tools.paths import DEPLOY, ROOT
 from victor_otel.signals.settings import Settings
 from victor_otel.version import __version__
 from victor_otel.victor.supported import TESTED
@@ -58,7 +59,7 @@ def every(loaded: dict[str, Any]) -> dict[str, Service]:
 
 
 def read(path: str) -> Any:
-    return yaml.safe_load((COLLECTOR / path).read_text(encoding="utf-8"))
+    return yaml.safe_load((DEPLOY / path).read_text(encoding="utf-8"))
 
 
 def test_it_has_the_services_that_are_documented(every: dict[str, Service]) -> None:
@@ -111,7 +112,7 @@ def test_the_password_of_grafana_is_a_file_of_the_users_that_git_ignores(
     (secret,) = every["grafana"].settings["secrets"]
     assert secret["target"] == "/run/secrets/grafana_admin_password"
     file = Path(loaded["secrets"][secret["source"]]["file"])
-    assert not (COLLECTOR / file.relative_to(folder)).exists()
+    assert not (DEPLOY / file.relative_to(folder)).exists()
     repository = copied(tmp_path)
     for name in ("victor/some.whl", file.relative_to(folder)):
         (repository / name).parent.mkdir(exist_ok=True)
@@ -171,7 +172,7 @@ def test_images_are_pinned_to_the_versions_that_are_tested(every: dict[str, Serv
         # Built, and called by no name that a registry could answer to.
         "victor": None,
         "collector": (
-            f"otel/opentelemetry-collector-contrib:{read('builder.yaml')['dist']['version']}"
+            f"otel/opentelemetry-collector-contrib:{read('../collector/builder.yaml')['dist']['version']}"
         ),
         "prometheus": f"prom/prometheus:v{tested['PROMETHEUS']}",
         "alertmanager": f"prom/alertmanager:v{tested['ALERTMANAGER']}",
@@ -188,11 +189,9 @@ def test_what_is_mounted_from_here_exists_and_cannot_be_written(
         for mount in service.settings.get("volumes", [])
         if mount["type"] == "bind"
     }
-    assert {
-        key: str(Path(mount["source"]).relative_to(folder)) for key, mount in mounted.items()
-    } == {
+    assert {key: os.path.relpath(mount["source"], folder) for key, mount in mounted.items()} == {
         ("victor", "/home/victor/.victor/profiles.yaml"): "victor/profiles.yaml",
-        ("collector", "/etc/collector/config.yaml"): "config.yaml",
+        ("collector", "/etc/collector/config.yaml"): "../collector/config.yaml",
         ("prometheus", "/etc/prometheus"): "prometheus",
         ("prometheus", "/etc/prometheus/targets"): "prometheus/targets-compose",
         ("alertmanager", "/etc/alertmanager"): "alertmanager",
@@ -263,7 +262,7 @@ def test_services_wait_for_the_health_of_those_that_can_tell(every: dict[str, Se
 
 
 def targets(folder: str) -> dict[str, list[str]]:
-    paths = sorted((COLLECTOR / "prometheus" / folder).glob("*.yml"))
+    paths = sorted((DEPLOY / "prometheus" / folder).glob("*.yml"))
     return {
         path.stem: [target for group in read(str(path)) for target in group["targets"]]
         for path in paths
@@ -301,7 +300,7 @@ def section(title: str) -> str:
 
 
 def examples(title: str) -> list[str]:
-    return re.findall(r"^```yaml\n(.*?)^```$", section(title), re.MULTILINE | re.DOTALL)
+    return [block.text for block in markdown.blocks(section(title), "yaml")]
 
 
 def test_the_documented_override_scrapes_victor_instead(tmp_path: Path) -> None:
@@ -339,7 +338,7 @@ def test_both_backends_are_named_in_env_and_by_default_there_is_none(
 ) -> None:
     names = ("VICTOR_COLLECTOR_BACKEND", "VICTOR_COLLECTOR_TRACES_BACKEND")
     assert {every["collector"].environment[name] for name in names} == {"nop"}
-    dotenv = section("Backends").split("```\n")[1]
+    dotenv = markdown.blocks(section("Backends"), "")[0].text
     folder = copied(tmp_path, f"VICTOR_API_KEYS=k\n{dotenv}")
     collector = services(project(folder))["collector"]
     told = dict(line.split("=") for line in dotenv.splitlines())
@@ -359,8 +358,8 @@ def test_several_victors_have_a_port_each(tmp_path: Path) -> None:
 
 def test_the_documented_start_makes_what_compose_and_grafana_ask_for(tmp_path: Path) -> None:
     folder = copied(tmp_path, "")
-    first, *_ = re.findall(r"^```sh\n(.*?)^```$", section("Start"), re.MULTILINE | re.DOTALL)
-    subprocess.run(["sh", "-e", "-c", first], cwd=folder, check=True)
+    first, *_ = markdown.blocks(section("Start"), "sh")
+    subprocess.run(["sh", "-e", "-c", first.text], cwd=folder, check=True)
     loaded = project(folder)
     password = Path(loaded["secrets"]["grafana_admin_password"]["file"])
     assert re.fullmatch(r"[0-9a-f]{32}\n", password.read_text(encoding="utf-8"))
@@ -444,7 +443,7 @@ def test_grafana_shows_the_dashboards_that_are_mounted(every: dict[str, Service]
     }
     home = Path(grafana.environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert home.parent == Path(mounted)
-    assert (COLLECTOR / "grafana" / "dashboards" / home.name).is_file()
+    assert (DEPLOY / "grafana" / "dashboards" / home.name).is_file()
 
 
 def test_the_image_is_built_of_the_versions_that_are_tested() -> None:
@@ -471,7 +470,7 @@ def test_the_image_takes_wheels_from_here_and_nothing_else() -> None:
     builder, final = dockerfile()
     assert builder["COPY"] == [". /context/"]
     assert final["COPY"] == ["--from=builder /opt/victor /opt/victor"]
-    ignored = (COLLECTOR / "victor" / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    ignored = (DEPLOY / "victor" / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert [line for line in ignored if not line.startswith("#")] == ["*", "!*.whl"]
 
 
@@ -510,7 +509,7 @@ def test_the_profile_is_one_that_victor_knows_and_its_key_is_documented() -> Non
 
         key = PROVIDER_ENV_VARS[ProfileConfig(**profiles["default"]).provider]
     assert f"printf '{key}=" in section("Start")
-    assert f"as {key}." in (COLLECTOR / "victor" / "profiles.yaml").read_text(encoding="utf-8")
+    assert f"as {key}." in (DEPLOY / "victor" / "profiles.yaml").read_text(encoding="utf-8")
 
 
 def rows(title: str, columns: int) -> Iterator[list[str]]:
@@ -548,7 +547,7 @@ def test_the_guide_names_every_setting_with_its_value(every: dict[str, Service])
 
 
 def test_the_guide_names_everything_that_is_filled_in() -> None:
-    text = (COLLECTOR / "compose.yaml").read_text(encoding="utf-8")
+    text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
     variables = re.findall(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)\}", text)
     written = [(name, "" if default == "-" else default) for name, default, _ in rows("Settings", 3)]  # fmt: skip
     assert sorted(written) == sorted(variables)

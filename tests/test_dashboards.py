@@ -10,9 +10,10 @@ from typing import Any
 
 import promql_parser as promql
 import pytest
-from scripts.grafana.promql import ABOUT
 
-from tests.dashboards import (
+from tests.kit.series import EXPORTED, OF_ALERTS, PROCESS, RECORDED, labels, of_name
+from tools.grafana.promql import ABOUT
+from tools.panels import (
     ALERT_PANELS,
     ANNOTATIONS,
     CHOICES,
@@ -26,8 +27,8 @@ from tests.dashboards import (
     Question,
     filled,
 )
-from tests.rules import ALERTS, ROOT, RUNBOOK_BASE, parsed, selected
-from tests.test_rule_names import EXPORTED, OF_ALERTS, PROCESS, RECORDED, labels, of_name
+from tools.paths import ROOT
+from tools.rules import ALERTS, RUNBOOK_BASE, parsed, selected
 from victor_otel.model.metric import Kind
 
 ASKED: Sequence[Question | Annotation] = [*QUESTIONS, *ANNOTATIONS]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 
-from tests.otlp import Backend, http, rpc
-from tests.processes import free_port
+from tests.kit.otlp import Backend, http, rpc
+from tests.kit.processes import free_port
 from victor_otel.engine.health import Health
 from victor_otel.model.metric import Counter
 from victor_otel.signals import pipeline

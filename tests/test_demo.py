@@ -19,7 +19,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.processes import environment, free_port
+from tests.kit.processes import environment, free_port
 from victor_otel.demo.scenario import Scenario
 from victor_otel.victor.supported import INSTALL
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.processes import environment
-from tests.terminal import Terminal, terminal
+from tests.kit.processes import environment
+from tests.kit.terminal import Terminal, terminal
 
 COMMAND = (str(Path(sys.executable).with_name("victor-otel")), "demo", "--port=0", "--agents=1")
 OVER = "the session is over, Ctrl-C ends the demo"

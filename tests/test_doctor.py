@@ -24,10 +24,11 @@ import trustme
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tests.otlp import http, rpc
-from tests.processes import ROOT, answer, environment, free_port
+from tests.kit.otlp import http, rpc
+from tests.kit.processes import answer, environment, free_port
+from tests.kit.web_config import Folder, hashed
 from tests.reliability.scrapers import serving as serving_metrics
-from tests.web_config import Folder, hashed
+from tools.paths import ROOT
 from victor_otel import doctor, instrumentation
 from victor_otel.cli import app
 from victor_otel.diagnosis import Diagnosis

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.processes import AGENT, answer, environment, free_port, run
+from tests.kit.processes import AGENT, answer, environment, free_port, run
 from victor_otel.victor import catalog
 
 CORE = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import free_port
-from tests.readme import EXAMPLES, blocks, follow
+from tests.kit.processes import free_port
+from tests.kit.readme import EXAMPLES, blocks, follow
 from victor_otel import record
 
 FOLDERS = sorted(path.parent.name for path in EXAMPLES.glob("*/README.md"))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import (
+from tests.kit.exits import TIMED, exit_seconds, undelivered
+from tests.kit.processes import (
     AGENT,
     OWN,
     answer,
@@ -24,29 +25,6 @@ from tests.processes import (
 )
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step
-
-TIMED = (
-    AGENT
-    + """
-import atexit, time
-marks = []
-atexit.register(lambda: print("exit took", round(time.perf_counter() - marks[0], 2), file=sys.stderr))
-work()
-marks.append(time.perf_counter())
-"""
-)
-
-
-def exit_seconds(stderr: str) -> float:
-    found = re.search(r"exit took ([\d.]+)", stderr)
-    assert found is not None, stderr
-    return float(found[1])
-
-
-def undelivered(stderr: str) -> list[str]:
-    """The lines about exports, whoever wrote them."""
-    return [line for line in stderr.splitlines() if "deliver" in line or "opentelemetry." in line]
-
 
 SIGNALS = {"metrics": "metrics", "spans": "traces"}
 """What one address gets, and the end of each one's path."""

@@ -11,22 +11,25 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.processes import ROOT
+from tools.paths import ROOT
 from victor_otel import export as exporting
 from victor_otel.cli import app
 from victor_otel.export import RECORD, ExportError, export, runbooks_base
 
-CONFIG = "config.yaml"
-RULES = "prometheus/rules/requests.yml"
+CONFIG = "collector/config.yaml"
+RULES = "deploy/prometheus/rules/requests.yml"
 
 
 def tracked() -> dict[str, bytes]:
-    """The files of collector/ that the repository has."""
+    """The files of both folders that the repository has."""
     listed = subprocess.run(
-        ["git", "ls-files", "collector"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "collector", "deploy"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    paths = [ROOT / line for line in listed.stdout.splitlines()]
-    return {path.relative_to(ROOT / "collector").as_posix(): path.read_bytes() for path in paths}
+    return {line: (ROOT / line).read_bytes() for line in listed.stdout.splitlines()}
 
 
 def found(folder: Path) -> dict[str, bytes]:
@@ -62,18 +65,19 @@ def test_a_changed_file_is_kept_and_nothing_else_is_written(tmp_path: Path) -> N
 
 
 def test_a_file_that_was_there_before_is_kept(tmp_path: Path) -> None:
+    (tmp_path / CONFIG).parent.mkdir()
     (tmp_path / CONFIG).write_text("somebody else's\n")
     with pytest.raises(ExportError, match=CONFIG):
         export(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [CONFIG]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / CONFIG]
 
 
 def test_force_overwrites_what_was_changed_and_leaves_what_is_not_ours(tmp_path: Path) -> None:
     export(tmp_path)
     (tmp_path / CONFIG).write_text("mine\n")
-    (tmp_path / "prometheus/targets/mine.yml").write_text("[]\n")
+    (tmp_path / "deploy/prometheus/targets/mine.yml").write_text("[]\n")
     assert export(tmp_path, force=True).written == [CONFIG]
-    assert found(tmp_path) == {**tracked(), "prometheus/targets/mine.yml": b"[]\n"}
+    assert found(tmp_path) == {**tracked(), "deploy/prometheus/targets/mine.yml": b"[]\n"}
 
 
 def test_a_new_version_replaces_its_own_files_and_removes_those_it_has_no_more(
@@ -108,15 +112,19 @@ def test_secrets_and_data_of_the_checkout_stay_there(
     package = checkout / "src/victor_otel"
     package.mkdir(parents=True)
     monkeypatch.setattr(exporting, "__file__", str(package / "export.py"))
-    secrets = checkout / "collector/alertmanager/secrets"
+    secrets = checkout / "deploy/alertmanager/secrets"
     secrets.mkdir(parents=True)
     for name in ("slack", "README.md", ".gitignore"):
         (secrets / name).touch()
-    (checkout / "collector/.env").touch()
-    (checkout / "collector/data").mkdir()
-    (checkout / "collector/data/wal").touch()
+    (checkout / "deploy/.env").touch()
+    for data in ("collector/queue", "deploy/data"):
+        (checkout / data).mkdir(parents=True)
+        (checkout / data / "wal").touch()
     written = export(tmp_path / "out").written
-    assert written == ["alertmanager/secrets/.gitignore", "alertmanager/secrets/README.md"]
+    assert written == [
+        "deploy/alertmanager/secrets/.gitignore",
+        "deploy/alertmanager/secrets/README.md",
+    ]
 
 
 def test_an_unreadable_record_is_said_not_overwritten(tmp_path: Path) -> None:
@@ -146,8 +154,9 @@ def test_what_is_in_the_way_is_said_in_a_line(
     tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
     (tmp_path / "file").touch()
-    (tmp_path / "changed").mkdir()
-    (tmp_path / "changed" / CONFIG).touch()
+    changed = tmp_path / "changed" / CONFIG
+    changed.parent.mkdir(parents=True)
+    changed.touch()
     filled = [argument.format(folder=tmp_path) for argument in arguments]
     done = CliRunner().invoke(app, ["export", *filled])
     assert done.exit_code == code
@@ -156,7 +165,7 @@ def test_what_is_in_the_way_is_said_in_a_line(
 
 
 def test_the_wheel_carries_what_the_repository_has_and_nothing_else(tmp_path: Path) -> None:
-    secret = ROOT / "collector/alertmanager/secrets/wheel-test"
+    secret = ROOT / "deploy/alertmanager/secrets/wheel-test"
     secret.touch()
     try:
         subprocess.run(
@@ -168,10 +177,10 @@ def test_the_wheel_carries_what_the_repository_has_and_nothing_else(tmp_path: Pa
     finally:
         secret.unlink()
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        prefix = "victor_otel/collector/"
+        package = "victor_otel/"
         carried = {
-            name.removeprefix(prefix): wheel.read(name)
+            name.removeprefix(package): wheel.read(name)
             for name in wheel.namelist()
-            if name.startswith(prefix)
+            if name.startswith((f"{package}collector/", f"{package}deploy/"))
         }
     assert carried == tracked()

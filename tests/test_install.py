@@ -9,16 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.documentation import DOCS, blocks
-from tests.processes import ROOT
+from tests.kit.documentation import ELSEWHERE, blocks
+from tools.paths import ROOT
 from victor_otel.version import __version__
-
-ELSEWHERE = (
-    (DOCS / "quick-reference.md", "."),
-    (DOCS / "guide.md", "."),
-    (ROOT / "collector" / "compose.md", "collector"),
-)
-"""Pages with such commands, and the folder of a clone that each speaks of."""
 
 
 def typed(commands: str, folder: Path, *, path: str) -> str:
@@ -62,7 +55,7 @@ def test_what_the_pages_say_installs_the_package(tmp_path: Path) -> None:
         (block,) = (block for block in blocks(page, "sh") if block.needs == "install")
         typed(block.text, clone / folder, path=inside)
     wheel = f"victor_otel-{__version__}-py3-none-any.whl"
-    assert (clone / "collector" / "victor" / wheel).is_file()
+    assert (clone / "deploy" / "victor" / wheel).is_file()
     where = typed("pip show --files victor-otel", clone, path=inside)
     assert "Editable" not in where
-    assert "victor_otel/collector/compose.yaml" in where
+    assert "victor_otel/deploy/compose.yaml" in where

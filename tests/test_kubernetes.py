@@ -16,10 +16,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.kubernetes import (
+from tests.kit.kubernetes import (
     KUBERNETES,
     OVERLAYS,
-    ROOT,
     Object,
     Peer,
     admitted,
@@ -36,13 +35,14 @@ from tests.kubernetes import (
     variables,
 )
 from tests.stack.processes import program
+from tools import markdown
+from tools.paths import COLLECTOR, DEPLOY, ROOT
 from victor_otel.signals import settings
 from victor_otel.signals.settings import Settings
 from victor_otel.victor import catalog
 
 pytestmark = pytest.mark.stack
 
-COLLECTOR = ROOT / "collector"
 README = (KUBERNETES / "README.md").read_text(encoding="utf-8")
 OPERATORS = ("ServiceMonitor", "PrometheusRule")
 OLDEST, NEWEST = "1.30", "1.37"
@@ -103,8 +103,8 @@ def test_every_object_is_in_the_namespace_and_there_is_one_of_each_name(overlay:
 
 
 def test_what_is_generated_is_as_generated() -> None:
-    script = [sys.executable, str(ROOT / "scripts" / "kubernetes.py"), "--check"]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "tools.kubernetes", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
@@ -120,7 +120,7 @@ def test_no_file_is_left_out() -> None:
 def test_prometheus_rules_are_the_shipped_rules() -> None:
     shipped = {
         f"victor-{path.stem}": yaml.safe_load(path.read_text(encoding="utf-8"))
-        for path in (COLLECTOR / "prometheus" / "rules").glob("*.yml")
+        for path in (DEPLOY / "prometheus" / "rules").glob("*.yml")
     }
     objects = of_kind(rendered("production"), "PrometheusRule")
     assert {each["metadata"]["name"]: each["spec"] for each in objects} == shipped
@@ -146,7 +146,7 @@ def test_dashboards_are_the_shipped_ones_as_the_sidecar_wants_them() -> None:
             ((key, text),) = each["data"].items()
             assert key == f"victor-{name.removeprefix('victor-dashboard-')}.json"
             found[json.loads(text)["uid"]] = json.loads(text)
-    paths = (COLLECTOR / "grafana" / "dashboards").glob("*.json")
+    paths = (DEPLOY / "grafana" / "dashboards").glob("*.json")
     shipped = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     assert found == {each["uid"]: each for each in shipped}
     assert len(found) == 4
@@ -173,7 +173,7 @@ def test_monitors_find_ports_of_services_and_every_page_is_scraped() -> None:
 
 
 def test_monitors_scrape_as_the_shipped_prometheus_does() -> None:
-    shipped = yaml.safe_load((COLLECTOR / "prometheus" / "prometheus.yml").read_text("utf-8"))
+    shipped = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text("utf-8"))
     honest = {
         each["job_name"]: each.get("honor_labels", False) for each in shipped["scrape_configs"]
     }
@@ -303,7 +303,7 @@ def test_arguments_name_mounted_files_and_listening_ports(overlay: str) -> None:
 
 @each_overlay
 def test_victors_pods_fit_the_image(overlay: str) -> None:
-    image = (COLLECTOR / "victor" / "Dockerfile").read_text(encoding="utf-8")
+    image = (DEPLOY / "victor" / "Dockerfile").read_text(encoding="utf-8")
     pods = templates(rendered(overlay))
     for name in ("Deployment/victor", "CronJob/victor-run"):
         spec, given = pods[name]["spec"], container(pods[name])
@@ -501,16 +501,14 @@ def test_the_network_lets_through_what_is_needed_and_nothing_else(overlay: str) 
 
 def of_ones_own(folder: Path, *examples: str) -> list[Object]:
     """The README's examples of a kustomization, together and beside the exported folder."""
-    blocks = re.findall(r"```yaml\n# my-victor/kustomization\.yaml(.*)\n((?:(?!```).*\n)+)", README)
-    texts = dict(blocks)
-    (folder / "collector").symlink_to(COLLECTOR)
+    files = {block.text.splitlines()[0]: block.text for block in markdown.blocks(README, "yaml")}
+    (folder / "deploy").symlink_to(DEPLOY)
     mine = folder / "my-victor"
     mine.mkdir()
-    kustomization = "".join(texts[each] for each in examples)
+    kustomization = "".join(files[f"# my-victor/kustomization.yaml{each}"] for each in examples)
     (mine / "kustomization.yaml").write_text(kustomization, encoding="utf-8")
     (mine / "profiles.yaml").write_text("profiles: {}\n", encoding="utf-8")
-    (policies,) = re.findall(r"```yaml\n# my-victor/traces\.yaml\n((?:(?!```).*\n)+)", README)
-    (mine / "traces.yaml").write_text(policies, encoding="utf-8")
+    (mine / "traces.yaml").write_text(files["# my-victor/traces.yaml"], encoding="utf-8")
     return kustomized(mine)
 
 
@@ -569,8 +567,6 @@ def test_an_overlay_of_ones_own_sends_spans_through_the_collector_and_scrapes_as
 
 
 def test_every_command_says_what_it_needs() -> None:
-    blocks = re.findall(r"(?:^(.*)\n)^```sh\n((?:(?!```).*\n)+)", README, re.MULTILINE)
-    assert len(blocks) == README.count("```sh")
-    for marker, commands in blocks:
-        wants = "cluster" if "kubectl" in commands else "engine"
-        assert marker == f"<!-- needs: {wants} -->", commands
+    for block in markdown.blocks(README, "sh"):
+        wants = "cluster" if "kubectl" in block.text else "engine"
+        assert block.remark == f"<!-- needs: {wants} -->", block.text

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import AGENT, answer
+from tests.kit.processes import AGENT, answer
 
 BENEATH = (
     AGENT
@@ -15,8 +15,8 @@ from importlib import import_module
 from openai import AsyncOpenAI
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from tests.traced import Traced
-from tests.victor.test_providers import own
+from tests.kit.traced import Traced
+from tests.kit.providers import own
 from victor_otel.instrumentor import VictorInstrumentor
 
 traced, reader = Traced(), InMemoryMetricReader()
@@ -105,8 +105,8 @@ BESIDE = (
     AGENT
     + """
 from opentelemetry import trace
-from tests.traced import Traced
-from tests.victor.test_tools import own_tool
+from tests.kit.traced import Traced
+from tests.kit.tools import own_tool
 from victor_otel.instrumentor import VictorInstrumentor
 
 traced = Traced()

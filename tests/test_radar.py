@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from scripts import radar
-from scripts.radar import Line
 
-from tests.processes import ROOT
+from tools import radar
+from tools.paths import ROOT
+from tools.radar import Line
 from victor_otel import doctor
 from victor_otel.doctor import Finding, Report
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import victor_otel
-from tests.victor.agents import Recorded, recording
+from tests.kit.agents import Recorded, recording
 from victor_otel import custom, instrumentation, record
 from victor_otel.engine import failsafe
 from victor_otel.model.metric import Metric

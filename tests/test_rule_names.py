@@ -5,81 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import promql_parser as promql
 import pytest
 
-from tests.rules import ALERTS, RULES, RUNBOOKS, Alert, parsed, queries, selected, sources
-from victor_otel.model.metric import Kind, Metric
+from tests.kit.series import EXPORTED, OTHERS, RECORDED, labels, matches, on, pattern
+from tools.rules import ALERTS, RULES, RUNBOOKS, Alert, parsed, queries, selected, sources
+from victor_otel.model.metric import Metric
 from victor_otel.victor import catalog
-
-PROCESS = frozenset({"job", "instance"})
-"""What says on every route which process a series comes from."""
-GATEWAY = frozenset({"gateway"})
-"""What Victor's series carry besides where there are several gateways."""
-
-OTHERS: Mapping[str, frozenset[str]] = {
-    "ALERTS": frozenset({"alertname", "alertstate", "severity", "topic"}),
-} | {
-    name: PROCESS.union(labels)
-    for name, labels in {
-        "target_info": ("host_name", "process_pid"),
-        "up": (),
-        "scrape_duration_seconds": (),
-        "scrape_samples_scraped": (),
-        "otelcol_deltatocumulative_datapoints": ("error",),
-        "otelcol_deltatocumulative_streams_limit": (),
-        "otelcol_deltatocumulative_streams_tracked": (),
-        "otelcol_exporter_enqueue_failed_metric_points": ("exporter",),
-        "otelcol_exporter_enqueue_failed_spans": ("exporter",),
-        "otelcol_exporter_queue_capacity": ("exporter",),
-        "otelcol_exporter_queue_size": ("exporter",),
-        "otelcol_exporter_send_failed_metric_points": ("exporter",),
-        "otelcol_exporter_send_failed_spans": ("exporter",),
-        "otelcol_exporter_sent_metric_points": ("exporter",),
-        "otelcol_exporter_sent_spans": ("exporter",),
-        "otelcol_process_memory_rss": (),
-        "otelcol_process_runtime_heap_alloc_bytes": (),
-        "otelcol_processor_incoming_items": ("processor",),
-        "otelcol_processor_outgoing_items": ("processor",),
-        "otelcol_processor_tail_sampling_sampling_traces_on_memory": (),
-        "otelcol_receiver_accepted_metric_points": ("receiver", "transport"),
-        "otelcol_receiver_refused_metric_points": ("receiver", "transport"),
-        "otelcol_receiver_refused_spans": ("receiver", "transport"),
-        "prometheus_config_last_reload_success_timestamp_seconds": (),
-        "prometheus_config_last_reload_successful": (),
-        "prometheus_http_requests_total": ("handler", "code"),
-        "prometheus_notifications_alertmanagers_discovered": (),
-        "prometheus_notifications_dropped_total": ("alertmanager",),
-        "prometheus_notifications_errors_total": ("alertmanager",),
-        "prometheus_notifications_queue_length": ("alertmanager",),
-        "prometheus_notifications_sent_total": ("alertmanager",),
-        "prometheus_rule_evaluation_failures_total": ("rule_group",),
-        "prometheus_rule_group_last_duration_seconds": ("rule_group",),
-        "prometheus_rule_group_last_evaluation_timestamp_seconds": ("rule_group",),
-        "prometheus_target_scrapes_sample_duplicate_timestamp_total": (),
-        "prometheus_target_scrapes_sample_out_of_bounds_total": (),
-        "prometheus_target_scrapes_sample_out_of_order_total": (),
-        "prometheus_tsdb_head_series": (),
-        "prometheus_tsdb_out_of_bound_samples_total": ("type",),
-        "prometheus_tsdb_out_of_order_samples_total": ("type",),
-        "alertmanager_config_hash": (),
-        "alertmanager_config_last_reload_success_timestamp_seconds": (),
-        "alertmanager_config_last_reload_successful": (),
-        "alertmanager_notifications_failed_total": ("integration", "reason"),
-        "alertmanager_notifications_total": ("integration",),
-    }.items()
-}
-"""What Prometheus, Alertmanager and the Collector export of themselves, or of the resource of a
-process, and is read here, with the labels that may be used; tests/stack/test_names.py sees them."""
-
-OF_ALERTS: Mapping[str, frozenset[str]] = {
-    "ALERTS": frozenset({"alertname", "alertstate"}),
-    "ALERTS_FOR_STATE": frozenset({"alertname"}),
-}
-"""Prometheus's own series of alerts; each has the labels of its alert besides."""
 
 UNREAD: Mapping[str, Sequence[str]] = {
     "computed by each process for itself; rules divide sums of counters": (
@@ -136,18 +69,6 @@ UNREAD: Mapping[str, Sequence[str]] = {
 """The metrics that no rule reads, by the reason."""
 
 
-def exported() -> Iterator[tuple[str, Metric]]:
-    """Every series name of the catalogue."""
-    for metric in catalog.METRICS:
-        parts = ("_bucket", "_count", "_sum") if metric.kind is Kind.HISTOGRAM else ("",)
-        for part in parts:
-            yield metric.prometheus_name + part, metric
-
-
-EXPORTED = dict(exported())
-RECORDED = {rule.name: rule for rule in RULES if not isinstance(rule, Alert)}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Query:
     """An expression and where it stands."""
@@ -191,143 +112,6 @@ def test_of_others_no_more_is_listed_than_is_read() -> None:
 # Labels
 
 
-def labels(expr: Any) -> frozenset[str] | None:
-    """The labels that a result can have; None for a number. Fails on a label that is not there."""
-    match expr:
-        case promql.VectorSelector():
-            found = _of_selector(expr)
-        case promql.MatrixSelector():
-            found = _of_selector(expr.vector_selector)
-        case promql.ParenExpr() | promql.UnaryExpr() | promql.SubqueryExpr():
-            found = labels(expr.expr)
-        case promql.AggregateExpr():
-            found = _of_aggregate(expr)
-        case promql.BinaryExpr():
-            found = _of_binary(expr)
-        case promql.Call():
-            found = _of_call(expr)
-        case _:
-            found = None
-    return found
-
-
-@cache
-def of_name(name: str) -> frozenset[str]:
-    """The labels of the series of a name, recorded ones included."""
-    if name in RECORDED:
-        return labels(promql.parse(RECORDED[name].expr)) or frozenset()
-    if name in EXPORTED:
-        le = {"le"} if name.endswith("_bucket") else set[str]()
-        return PROCESS | GATEWAY | le | {label.prometheus_name for label in EXPORTED[name].labels}
-    if name in OF_ALERTS:
-        return OF_ALERTS[name].union(*map(_of_alert, ALERTS))
-    return OTHERS[name]
-
-
-def _of_alert(alert: Alert) -> frozenset[str]:
-    return frozenset(alert.labels) | (labels(promql.parse(alert.expr)) or frozenset())
-
-
-def _names(selector: promql.VectorSelector) -> list[str]:
-    """The names that a selector means, also by a pattern of them."""
-    if selector.name:
-        return [selector.name]
-    known = (*EXPORTED, *RECORDED, *OTHERS)
-    asked = _on(selector, "__name__")
-    return [name for name in known if all(_matches(matcher, name) for matcher in asked)]
-
-
-def _on(selector: promql.VectorSelector, label: str) -> list[promql.Matcher]:
-    return [matcher for matcher in selector.matchers.matchers if matcher.name == label]
-
-
-def _matches(matcher: promql.Matcher, value: str) -> bool:
-    same = bool(re.fullmatch(_pattern(matcher), value))
-    return same == (matcher.op in (promql.MatchOp.Equal, promql.MatchOp.Re))
-
-
-def _pattern(matcher: promql.Matcher) -> str:
-    if matcher.op in (promql.MatchOp.Re, promql.MatchOp.NotRe):
-        return matcher.value
-    return re.escape(matcher.value)
-
-
-def _of_selector(selector: promql.VectorSelector) -> frozenset[str]:
-    assert not selector.matchers.or_matchers
-    names = _names(selector)
-    assert names, f"{selector} selects nothing that is known"
-    found = frozenset[str]().union(*map(of_name, names))
-    for matcher in selector.matchers.matchers:
-        assert matcher.name in {*found, "__name__"}, f"{selector} has no label {matcher.name}"
-    return found
-
-
-def _kept(modifier: Any, keeps: bool, of: frozenset[str]) -> frozenset[str]:
-    """What is left of labels under by and on, or without and ignoring."""
-    named = frozenset(modifier.labels)
-    assert named <= of, f"no label {sorted(named - of)} in {modifier}"
-    return named if keeps else of - named
-
-
-def _of_aggregate(expr: promql.AggregateExpr) -> frozenset[str]:
-    found = labels(expr.expr) or frozenset()
-    operation = str(expr.op)
-    if operation in {"topk", "bottomk", "limitk", "limit_ratio"}:
-        return found
-    if expr.modifier is None:
-        return frozenset()
-    return _kept(expr.modifier, expr.modifier.type == promql.AggModifierType.By, found)
-
-
-def _of_binary(expr: promql.BinaryExpr) -> frozenset[str] | None:
-    left, right = labels(expr.lhs), labels(expr.rhs)
-    if left is None or right is None:
-        return right if left is None else left
-    operation = str(expr.op)
-    if operation == "or":
-        return left | right
-    modifier: promql.BinModifier | None = expr.modifier
-    if modifier is None or modifier.matching is None:
-        assert left == right, f"{sorted(left ^ right)} differ, so nothing matches in {expr}"
-        return left
-    if modifier.matching.type == promql.LabelModifierType.Include:
-        matched = _kept(modifier.matching, True, left)
-        assert matched == _kept(modifier.matching, True, right), f"nothing matches in {expr}"
-    else:
-        # One side alone may have what is ignored.
-        ignored = frozenset(modifier.matching.labels)
-        assert ignored <= left | right, f"no label {sorted(ignored - left - right)} in {expr}"
-        matched = left - ignored
-        assert matched == right - ignored, f"nothing matches in {expr}"
-    if operation in {"and", "unless"}:
-        return left
-    if modifier.card == promql.VectorMatchCardinality.ManyToOne:
-        return left | frozenset(modifier.group_labels or ())
-    return matched
-
-
-def _of_call(expr: promql.Call) -> frozenset[str] | None:
-    arguments = [labels(argument) for argument in expr.args]
-    vectors = [found for found in arguments if found is not None]
-    match expr.func.name:
-        case "scalar" | "time":
-            return None
-        case "vector":
-            return frozenset()
-        case "absent" | "absent_over_time":
-            selector = expr.args[0]
-            inner = getattr(selector, "vector_selector", selector)
-            equal = promql.MatchOp.Equal
-            return frozenset(m.name for m in inner.matchers.matchers if m.op == equal)
-        case "histogram_quantile":
-            assert "le" in vectors[0], f"no le in {expr}"
-            return vectors[0] - {"le"}
-        case "label_replace" | "label_join":
-            return vectors[0] | {expr.args[1].val}
-        case _:
-            return vectors[0] if vectors else None
-
-
 @each_query
 def test_labels_are_those_of_the_series(query: Query) -> None:
     labels(promql.parse(query.expr))
@@ -365,7 +149,7 @@ def test_what_is_asked_of_a_closed_label_is_one_of_its_values(query: Query) -> N
             label = known.get(matcher.name)
             if label is None or not label.closed:
                 continue
-            for wanted in _pattern(matcher).split("|"):
+            for wanted in pattern(matcher).split("|"):
                 assert any(re.fullmatch(wanted, value) for value in label.values), str(selector)
 
 
@@ -373,9 +157,9 @@ def test_what_is_asked_of_a_closed_label_is_one_of_its_values(query: Query) -> N
 def test_a_bound_is_a_bucket_in_both_spellings(query: Query) -> None:
     """`le` is 10.0 in a scraped process and 10 through OTLP."""
     for selector in _selectors(query.expr):
-        for matcher in _on(selector, "le"):
+        for matcher in on(selector, "le"):
             bounds = {bound for metric in _behind(selector) for bound in metric.buckets}
-            scraped = {bound for bound in bounds if _matches(matcher, str(bound))}
-            pushed = {bound for bound in bounds if _matches(matcher, f"{bound:g}")}
+            scraped = {bound for bound in bounds if matches(matcher, str(bound))}
+            pushed = {bound for bound in bounds if matches(matcher, f"{bound:g}")}
             assert scraped == pushed, str(selector)
             assert scraped or matcher.value == "+Inf", str(selector)

@@ -13,12 +13,13 @@ import promql_parser
 import pytest
 import yaml
 
-from tests.dashboards import ALERT_PANELS, FIRING, PANELS
-from tests.rules import (
+from tools import markdown
+from tools.panels import ALERT_PANELS, FIRING, PANELS
+from tools.paths import DEPLOY
+from tools.rules import (
     ALERTS,
     CASES,
     PROMETHEUS,
-    ROOT,
     RULES,
     RUNBOOK_BASE,
     RUNBOOKS,
@@ -35,7 +36,7 @@ from victor_otel.model.metric import Kind
 from victor_otel.victor import catalog
 from victor_otel.victor.supported import TESTED, is_supported, is_untested, release
 
-_ALERTMANAGER = ROOT / "collector" / "alertmanager" / "alertmanager.yml"
+_ALERTMANAGER = DEPLOY / "alertmanager" / "alertmanager.yml"
 INHIBITION = yaml.safe_load(_ALERTMANAGER.read_text(encoding="utf-8"))["inhibit_rules"][0]
 BY_NAME = {alert.name: alert for alert in ALERTS}
 
@@ -185,8 +186,8 @@ def test_the_line_in_the_readme_gives_all_alerts_runbooks_of_ones_own(tmp_path: 
     shutil.copytree(PROMETHEUS, tmp_path, dirs_exist_ok=True)
     readme = (PROMETHEUS / "README.md").read_text(encoding="utf-8")
     section = readme.partition("## Your own runbooks")[2]
-    command = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)[0]
-    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True)
+    command = markdown.blocks(section, "sh")[0]
+    subprocess.run(["sh", "-ec", command.text], cwd=tmp_path, check=True)
     for folder, links in (("rules", len(ALERTS)), ("tests", 1)):
         text = "".join(
             path.read_text(encoding="utf-8") for path in (tmp_path / folder).glob("*.yml")

@@ -7,7 +7,7 @@ import typer
 from typer.main import get_group
 from typer.testing import CliRunner
 
-from tests.processes import answer
+from tests.kit.processes import answer
 from victor_otel import cli
 from victor_otel.plugin import OtelPlugin
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.processes import exported, victor
+from tests.kit.processes import exported, victor
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from textual.widgets import DataTable, Footer, Static, TabbedContent
 
-from tests.browser import browser
-from tests.processes import environment, free_port
-from tests.terminal import terminal
+from tests.kit.browser import browser
+from tests.kit.processes import environment, free_port
+from tests.kit.terminal import terminal
 from victor_otel.top.app import Top
 from victor_otel.top.scrape import ScrapeError, Scraper, address
 

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from tests.otlp import http, rpc
-from tests.processes import AGENT, answer, free_port, run, silent_server
-from tests.test_exit import TIMED, exit_seconds, undelivered
+from tests.kit.exits import TIMED, exit_seconds, undelivered
+from tests.kit.otlp import http, rpc
+from tests.kit.processes import AGENT, answer, free_port, run, silent_server
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 PROTOCOL = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
@@ -145,7 +145,7 @@ def test_spans_that_find_no_place_are_counted_and_no_call_waits() -> None:
         told = answer(
             AGENT
             + """
-from tests.victor.test_tools import own_tool
+from tests.kit.tools import own_tool
 from victor_otel.runtime import RUNTIME
 import victor_otel
 victor_otel.start()
@@ -171,7 +171,7 @@ def test_a_forked_child_delivers_its_own_spans_once() -> None:
             AGENT
             + """
 import multiprocessing
-from tests.victor.test_tools import own_tool
+from tests.kit.tools import own_tool
 import victor_otel
 victor_otel.start()
 tool = own_tool(lambda _, number: number)

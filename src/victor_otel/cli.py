@@ -231,7 +231,7 @@ def export(
         typer.echo(f"removed {folder / name}: this version has no such file")
     typer.echo(
         f"{folder}: {len(outcome.written)} files written, {len(outcome.unchanged)} as they were. "
-        f"Begin with {folder / 'README.md'}"
+        f"Begin with {folder / 'deploy' / 'README.md'}"
     )
 
 

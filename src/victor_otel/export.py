@@ -1,6 +1,6 @@
-"""Writes the files of `collector/` into a folder from which people deploy them.
+"""Writes the folders `collector` and `deploy` to where people deploy from.
 
-The wheel carries the folder as it was tested with this version. A record of what was written,
+The wheel carries them as they were tested with this version. A record of what was written,
 kept beside it, tells on the next export what its owner changed since.
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 from victor_otel.version import __version__
 
 RECORD = ".victor-otel-export.json"
+_FOLDERS = ("collector", "deploy")
 
 
 class ExportError(Exception):
@@ -92,14 +93,14 @@ def runbooks_base() -> str:
 
 
 def _shipped() -> Iterator[tuple[str, bytes]]:
-    """Each file by its path in the folder; a wheel has it beside this module."""
+    """Each file by its path; a wheel has the folders beside this module."""
     here = Path(__file__).parent
-    installed, checkout = here / "collector", here.parents[1] / "collector"
-    root = installed if installed.is_dir() else checkout
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root)
-        if path.is_file() and not _private(name):
-            yield name.as_posix(), path.read_bytes()
+    root = here if (here / "deploy").is_dir() else here.parents[1]
+    for folder in _FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            name = path.relative_to(root)
+            if path.is_file() and not _private(name):
+                yield name.as_posix(), path.read_bytes()
 
 
 def _private(name: Path) -> bool:
@@ -107,7 +108,7 @@ def _private(name: Path) -> bool:
     if "secrets" in name.parts:
         return name.name not in {"README.md", ".gitignore"}
     leftovers = name.name == ".env" or name.suffix in {".whl", ".log"}
-    return leftovers or name.parts[0] in {"data", "queue"}
+    return leftovers or name.parts[1] in {"data", "queue"}
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.test_settings import (
-    CUMULATIVE,
-    DELTA,
-    EXPONENTIAL,
-    EXPORTER,
-    OURS,
-    PUSHED,
-    SERVED,
-)
+from tests.engine.settings import CUMULATIVE, DELTA, EXPONENTIAL, EXPORTER, OURS, PUSHED, SERVED
 from victor_otel.signals.cautions import cautions
 from victor_otel.signals.settings import VARIABLES, Settings
 

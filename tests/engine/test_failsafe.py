@@ -198,7 +198,7 @@ FINALIZERS = """
     faulthandler.dump_traceback_later(20, exit=True)
     from tests.engine.bench import Bench
     from tests.engine.points import Store
-    from tests.engine.test_recorder import USER, metric
+    from tests.engine.metrics import USER, metric
     from victor_otel.engine import failsafe
     from victor_otel.model.metric import Kind
 

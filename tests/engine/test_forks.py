@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 
-from tests.engine.test_recorder import metric
+from tests.engine.metrics import metric
 from victor_otel.engine.health import Health
 from victor_otel.model.metric import Kind
 from victor_otel.signals import forks

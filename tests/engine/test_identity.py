@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from tests.processes import AGENT, answer
+from tests.kit.processes import AGENT, answer
 from victor_otel.signals import pipeline
 
 TARGET = (

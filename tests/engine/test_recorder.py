@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
-from tests.engine.points import BY_KIND, Store, labelled
+from tests.engine.metrics import STATUS, TOOL, USER, metric
+from tests.engine.points import Store, labelled
 from victor_otel.engine import failsafe
 from victor_otel.engine.health import Health
-from victor_otel.model.metric import MAX_LENGTH, Counter, Gauge, Kind, Label, Metric, Ratio
+from victor_otel.model.metric import MAX_LENGTH, Counter, Gauge, Kind, Label, Ratio
 from victor_otel.model.operation import Context, Operation, OperationType
 from victor_otel.model.rows import Feeds
 from victor_otel.signals import pipeline
@@ -28,15 +29,8 @@ from victor_otel.signals.labelsets import Bounds
 from victor_otel.signals.recording import Recording
 from victor_otel.signals.windows import Window
 
-STATUS = Label(name="status", values=("success", "failure"), meaning="outcome")
 CACHE = Label(name="cache", values=("tool", "tiered"), meaning="cache")
-TOOL = Label(name="tool", limit=3, meaning="tool")
-USER = Label(name="user", limit=200, meaning="user")
 MODEL = Label(name="model", limit=100, meaning="model")
-
-
-def metric(kind: Kind = Kind.COUNTER, *labels: Label, **options: Any) -> Metric:
-    return BY_KIND[kind](f"test.{kind.value}", "m", labels=labels, **options)
 
 
 @pytest.fixture
@@ -607,7 +601,7 @@ def test_second_instrumentation_continues_the_totals(store: Store) -> None:
 PLACEHOLDER = """
     from opentelemetry import metrics
     from tests.engine.points import BY_KIND, Store, labelled
-    from tests.engine.test_recorder import STATUS, TOOL, metric
+    from tests.engine.metrics import STATUS, TOOL, metric
     from victor_otel.signals import pipeline
     from victor_otel.engine.health import Health
     from victor_otel.model.metric import Kind

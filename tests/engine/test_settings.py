@@ -7,6 +7,17 @@ from typing import Any
 
 import pytest
 
+from tests.engine.settings import (
+    CUMULATIVE,
+    ENABLED,
+    EXPONENTIAL,
+    EXPORTER,
+    HISTOGRAMS,
+    OURS,
+    PUSHED,
+    SERVED,
+    TEMPORALITY,
+)
 from victor_otel.signals import settings
 from victor_otel.signals.settings import Settings
 
@@ -35,21 +46,10 @@ DEFAULTS: dict[str, Any] = {
     "problems": (),
 }
 
-ENABLED = "VICTOR_PROMETHEUS_ENABLED"
 HOST = "VICTOR_PROMETHEUS_HOST"
 PORT = "VICTOR_PROMETHEUS_PORT"
-EXPORTER = "OTEL_METRICS_EXPORTER"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
-
-TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
-HISTOGRAMS = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
-
-CUMULATIVE, DELTA = {TEMPORALITY: "cumulative"}, {TEMPORALITY: "delta"}
-EXPONENTIAL = {HISTOGRAMS: "base2_exponential_bucket_histogram"}
-PUSHED = {EXPORTER: "otlp"}
-SERVED = {EXPORTER: "prometheus"}
-OURS = {ENABLED: "true"}
 
 
 def read(**environ: str) -> dict[str, Any]:

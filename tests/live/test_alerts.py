@@ -19,7 +19,6 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from tests.rules import ALERTS
 from tests.stack.checks import checking
 from tests.stack.paging import paging
 from tests.stack.processes import (
@@ -32,6 +31,7 @@ from tests.stack.processes import (
     wait_until,
 )
 from tests.stack.replica import Replica, replica, users
+from tools.rules import ALERTS
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step
 

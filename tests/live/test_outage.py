@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.outage import play
-from tests.stack.test_backends import check
+from tests.stack.outage import check, play
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.processes import environment
+from tests.kit.processes import environment
 from tests.stack.processes import (
     Collector,
     Prometheus,
@@ -29,13 +29,13 @@ from tests.stack.processes import (
     wait_until,
 )
 from tests.stack.replica import Replica, replica
-from tests.stack.short_runs import play
-from tests.stack.test_routes import ANSWER, total
-from tests.stack.test_short_runs import (
+from tests.stack.routes import ANSWER, total
+from tests.stack.short_runs import (
     NO_MODEL,
     added_up,
     alive,
     missed,
+    play,
     pushing,
     served,
     short_side,
@@ -118,7 +118,7 @@ def run_commands(gateway: Collector) -> None:
         VICTOR_OTEL_EXIT_TIMEOUT="30",
     )
     with ScriptedModel({"m": Script([ANSWER], ANSWER)}) as model:
-        command = [sys.executable, "-m", "tests.victor_cli", model.url, "run", "What is 6 x 7?"]
+        command = [sys.executable, "-m", "tests.kit.victor_cli", model.url, "run", "What is 6 x 7?"]
 
         def run(_: int) -> None:
             subprocess.run(command, env=variables, check=True, capture_output=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT, environment
+from tests.kit.processes import environment
+from tools.paths import ROOT
 
 BENCHMARKS = sorted(
     path.stem

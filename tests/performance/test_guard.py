@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+
 from benchmarks.calls import ITEMS
 from benchmarks.steps import Counts, counted
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.agents import sandboxed
 from tests.reliability.trials import Trials
-from tests.victor.agents import sandboxed
 from victor_otel.engine import failsafe
 
 

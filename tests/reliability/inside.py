@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from tests.victor.test_providers import chunk, provider_class, response
-from tests.victor.test_tools import own_tool
+from tests.kit.providers import chunk, provider_class, response
+from tests.kit.tools import own_tool
 
 ASK = "Read the file and tell me what it says."
 ANSWER = "That is all. Task complete."

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
+from tests.kit.agents import Recorded, recording
+from tests.kit.chat import team
+from tests.kit.tools import Bench, asked
+from tests.kit.workflows import named
 from tests.reliability.inside import ASK, TOOL, Work, agent_of, provider_of, tool_of
 from tests.reliability.steps import Ended, cancelled_at, left_after, settle, whole
 from tests.reliability.trials import Trials
-from tests.victor.agents import Recorded, recording
-from tests.victor.test_chat import team
-from tests.victor.test_tools import Bench, asked
-from tests.victor.test_workflows import named
 from victor_otel.runtime import RUNTIME
 
 pytestmark = pytest.mark.usefixtures("sandbox", "own_folder")
@@ -192,7 +192,7 @@ async def team_run(work: Work) -> AsyncIterator[Case]:
 
 @kind
 async def http_request(work: Work) -> AsyncIterator[Case]:
-    from tests.victor.test_interfaces import connect, server
+    from tests.kit.interfaces import connect, server
 
     api = server()
 
@@ -209,7 +209,7 @@ async def http_request(work: Work) -> AsyncIterator[Case]:
 
 @kind
 async def memory_search(work: Work) -> AsyncIterator[Case]:
-    from tests.victor.test_memory import Notes, coordinator
+    from tests.kit.memory import Notes, coordinator
 
     class Slow(Notes):
         async def search(self, query: Any) -> list[Any]:

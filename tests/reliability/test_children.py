@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import OWN, environment
-from tests.reliability.test_lifecycle import pushed
+from tests.kit.processes import OWN, environment
+from tests.reliability.lifecycles import pushed
 from tests.stack.backends import note_taker
 
 PROGRAM = (

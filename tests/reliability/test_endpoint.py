@@ -22,6 +22,7 @@ from prometheus_client import Gauge
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.kit.agents import agent, model, sandboxed
 from tests.reliability.scrapers import (
     GET,
     PATIENCE,
@@ -36,7 +37,6 @@ from tests.reliability.scrapers import (
     until,
 )
 from tests.reliability.trials import Trials
-from tests.victor.agents import agent, model, sandboxed
 from victor_otel.demo.script import Step
 from victor_otel.runtime import RUNTIME
 from victor_otel.signals.endpoint import (

@@ -9,15 +9,10 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from tests.processes import answer, free_port, run, silent_server
-from tests.reliability.test_lifecycle import WORK
+from tests.kit.exits import exit_seconds
+from tests.kit.processes import answer, free_port, run, silent_server
+from tests.reliability.exits import BOUND, GENEROUS, TIMED
 from tests.reliability.trials import Trials
-from tests.test_exit import exit_seconds
-
-BOUND = 0.5
-"""Seconds that the environment gives the last export."""
-GENEROUS = 10
-"""Seconds after which the exit hangs, on the busiest machine. The plain SDK takes 7 to 40."""
 
 Backend = Callable[[], AbstractContextManager[str]]
 
@@ -66,22 +61,6 @@ def slow() -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
         ended.set()
         server.shutdown(socket.SHUT_RDWR)
-
-
-TIMED = (
-    """
-import atexit
-marks = []
-atexit.register(lambda: print("exit took", round(time.perf_counter() - marks[0], 2), file=sys.stderr))
-"""
-    + WORK
-    + """
-work(5)
-time.sleep(float(sys.argv[1]))
-work(5)
-marks.append(time.perf_counter())
-"""
-)
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
@@ -145,9 +124,9 @@ import os
 os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{backend.server_port}"
 
 import victor_otel
-from tests.victor.agents import model
-from tests.victor.test_providers import ask, openai
-from tests.victor.test_tools import Bench, double, own_tool
+from tests.kit.agents import model
+from tests.kit.providers import ask, openai
+from tests.kit.tools import Bench, double, own_tool
 from victor_otel.demo.script import Step
 
 victor_otel.start()

@@ -19,13 +19,13 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.view import DropAggregation, View
 
-from tests.processes import answer
-from tests.reliability.test_lifecycle import WORK
+from tests.kit.agents import Recorded, agent, model, recording
+from tests.kit.chat import ANSWER, ASK, listen
+from tests.kit.processes import answer
+from tests.kit.providers import ask, openai, own
+from tests.kit.tools import Bench, double, own_tool
+from tests.reliability.lifecycles import WORK
 from tests.reliability.trials import Trials
-from tests.victor.agents import Recorded, agent, model, recording
-from tests.victor.test_chat import ANSWER, ASK, listen
-from tests.victor.test_providers import ask, openai, own
-from tests.victor.test_tools import Bench, double, own_tool
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.engine import plan, wrapping

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.processes import answer
+from tests.kit.processes import answer
 
 PROGRAM = """
     import asyncio, json, sys, threading
@@ -48,7 +48,7 @@ PROGRAM = """
 
     async def main():
         import anyio
-        from tests.victor.agents import agent, model
+        from tests.kit.agents import agent, model
         from victor.tools.decorators import tool
         from victor_otel.demo.script import Step, ToolCall
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.processes import OWN, answer
+from tests.kit.processes import OWN, answer
 from tests.reliability.trials import Trials
 
 # Threads record through an application's own SDK, and collect from it, while children are

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.test_lifecycle import WORK, pushed, pushing
+from tests.reliability.lifecycles import WORK, pushed, pushing
 from tests.stack.backends import note_taker, sending_to
+from tests.stack.collectors import by_exporter, own, points, post
 from tests.stack.processes import (
     HOST,
     Collector,
@@ -23,8 +24,7 @@ from tests.stack.processes import (
     free_ports,
     wait_until,
 )
-from tests.stack.test_collector import by_exporter, own, points, post
-from tests.stack.test_routes import total
+from tests.stack.routes import total
 
 pytestmark = pytest.mark.stack
 

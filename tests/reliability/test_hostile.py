@@ -17,9 +17,7 @@ from hypothesis import settings as tries
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry
@@ -27,9 +25,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.kit.providers import chunk, own, read, response
+from tests.kit.tools import Bench, own_tool
 from tests.reliability.trials import Trials
-from tests.victor.test_providers import chunk, own, read, response
-from tests.victor.test_tools import Bench, own_tool
 from victor_otel import custom, intake, record
 from victor_otel.engine.plan import Plan
 from victor_otel.guide import MetricsCollector, MetricsMiddleware

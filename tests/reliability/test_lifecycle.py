@@ -15,33 +15,18 @@ from typing import Any
 
 import pytest
 
-from tests.processes import AGENT, OWN, answer, environment, exported, free_port
+from tests.kit.processes import AGENT, OWN, answer, environment, exported, free_port
+from tests.reliability.lifecycles import WORK, pushed, pushing
 from tests.reliability.trials import Trials
-from tests.stack.backends import Point, note_taker
+from tests.stack.backends import note_taker
 from tests.stack.processes import DIRECT, wait_until
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall
 
-Requests = Sequence[Sequence[Point]]
 LOOK = Step(calls=(ToolCall("ls", {"path": "."}),))
 ASK = "Read the file and tell me what it says."
 PATIENCE = 90
 """Seconds that a process may take, Victor's own start included, before we call it hung."""
-
-
-def pushed(requests: Requests, name: str) -> dict[str, float]:
-    """The last total of a counter in each process, by its instance."""
-    totals = {point.series: point.value for request in requests for point in request}
-    found: dict[str, float] = {}
-    for (metric, attributes), value in totals.items():
-        if metric == name:
-            instance = dict(attributes)["service.instance.id"]
-            found[instance] = found.get(instance, 0) + value
-    return found
-
-
-def pushing(url: str, **variables: str) -> dict[str, str]:
-    return environment(OTEL_EXPORTER_OTLP_ENDPOINT=url, VICTOR_OTEL_EXIT_TIMEOUT="20", **variables)
 
 
 # Servers of several processes
@@ -204,10 +189,10 @@ def answered(port: int, path: str) -> int:
 LOOPS = """
 import asyncio, json, sys, threading
 import uvloop
-from tests.victor.agents import Recorded, agent, model, sandboxed
-from tests.victor.test_chat import ANSWER, ASK, listen
-from tests.victor.test_providers import ask, openai
-from tests.victor.test_tools import Bench, double, own_tool
+from tests.kit.agents import Recorded, agent, model, sandboxed
+from tests.kit.chat import ANSWER, ASK, listen
+from tests.kit.providers import ask, openai
+from tests.kit.tools import Bench, double, own_tool
 from victor_otel.runtime import RUNTIME
 from victor_otel.demo.script import Step, ToolCall
 
@@ -284,21 +269,6 @@ def test_loops_one_after_the_other_and_at_once_in_threads_count_alike(trials: Tr
 
 # Ends of a process
 
-WORK = """
-import asyncio, json, os, sys, time
-import victor_otel
-from tests.victor.test_providers import own
-
-victor_otel.start()
-provider = own()
-
-async def ask(calls):
-    for _ in range(calls):
-        await provider.chat([], model="m")
-
-def work(calls):
-    asyncio.run(ask(calls))
-"""
 
 END = (
     WORK
@@ -412,8 +382,8 @@ def statuses(points: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 COMMANDS: Mapping[str, Callable[[str], Sequence[str]]] = {
-    "victor run": lambda url: (sys.executable, "-m", "tests.victor_cli", url, "run", ASK),
-    "victor chat": lambda url: (sys.executable, "-m", "tests.victor_cli", url, "chat", ASK),
+    "victor run": lambda url: (sys.executable, "-m", "tests.kit.victor_cli", url, "run", ASK),
+    "victor chat": lambda url: (sys.executable, "-m", "tests.kit.victor_cli", url, "chat", ASK),
     "a program": lambda url: (sys.executable, "-c", INTERRUPTED, url),
 }
 
@@ -511,7 +481,7 @@ def by_notebook():
     shell.run_cell("pass").raise_error()
     assert not reloader.failed, reloader.failed
 
-from tests.victor.agents import sandboxed
+from tests.kit.agents import sandboxed
 with sandboxed(), ScriptedModel({"m": Script([Step("Hi.")])}) as model:
     asyncio.run(use(model.url))
     for reload in [by_importlib, by_notebook] * int(sys.argv[1]):

@@ -23,15 +23,15 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.processes import answer, run, silent_server
-from tests.reliability.test_exit import BOUND, GENEROUS, TIMED
-from tests.reliability.test_lifecycle import WORK, pushed
+from tests.kit.agents import Recorded, agent, model, recording
+from tests.kit.chat import ANSWER, ASK, IN_FLIGHT, NOBODY, REQUESTS, TURNS, listen
+from tests.kit.exits import exit_seconds
+from tests.kit.processes import answer, run, silent_server
+from tests.kit.providers import own
+from tests.kit.tools import Bench, double, own_tool
+from tests.reliability.exits import BOUND, GENEROUS, TIMED
+from tests.reliability.lifecycles import WORK, pushed
 from tests.stack.backends import note_taker
-from tests.test_exit import exit_seconds
-from tests.victor.agents import Recorded, agent, model, recording
-from tests.victor.test_chat import ANSWER, ASK, IN_FLIGHT, NOBODY, REQUESTS, TURNS, listen
-from tests.victor.test_providers import own
-from tests.victor.test_tools import Bench, double, own_tool
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.engine import failsafe, wrapping
@@ -272,8 +272,8 @@ if order == "first":
     reader = ours()
 from victor.providers.base import BaseProvider
 from victor.tools.registry import ToolRegistry
-from tests.victor.test_providers import own
-from tests.victor.test_tools import Bench, double, own_tool
+from tests.kit.providers import own
+from tests.kit.tools import Bench, double, own_tool
 provider, registry = own(), Bench(own_tool(double)).registry
 chat = type(provider).chat
 if order == "last":
@@ -345,7 +345,7 @@ PAGE = (
     WORK
     + """
 import urllib.request
-from tests.victor.test_tools import Bench, double, own_tool
+from tests.kit.tools import Bench, double, own_tool
 from victor_otel.runtime import RUNTIME
 
 names = ['quo"te', "back\\\\slash", "line\\nbreak", "größe", "a b", ""]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,20 @@ import pytest
 import trustme
 import yaml
 
-from tests.processes import free_port
+from tests.kit.processes import free_port
+from tests.kit.web_config import PASSWORD, Folder, hashed
 from tests.reliability.scrapers import Served, serving
-from tests.stack.processes import SHIPPED, prometheus_in, query, wait_until
-from tests.web_config import PASSWORD, Folder, hashed
+from tests.stack.processes import prometheus_in, query, wait_until
+from tools import markdown
+from tools.paths import DEPLOY
 
 pytestmark = pytest.mark.stack
 
 
 def documented() -> dict[str, Any]:
     """The job on Prometheus's page that scrapes with `scheme: https`."""
-    page = (SHIPPED / "prometheus" / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    page = (DEPLOY / "prometheus" / "README.md").read_text(encoding="utf-8")
+    blocks = [block.text for block in markdown.blocks(page, "yaml")]
     (block,) = [block for block in blocks if "scheme: https" in block]
     (job,) = yaml.safe_load(block)["scrape_configs"]
     return job

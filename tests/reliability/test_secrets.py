@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.otlp import Backend, http, rpc
-from tests.processes import environment, run
+from tests.kit.otlp import Backend, http, rpc
+from tests.kit.processes import environment, run
 from tests.reliability.trials import Trials
 
 PROGRAM = """
@@ -28,15 +28,15 @@ ours.propagate = False
 
 import victor_otel
 from tests.reliability.inside import Work, agent_of, provider_of
-from tests.victor.agents import sandboxed
+from tests.kit.agents import sandboxed
 from victor_otel import custom, instrumentation
 from victor_otel.runtime import RUNTIME
 
 console = io.StringIO()
 with sandboxed():
-    from tests.victor.test_providers import own, read
-    from tests.victor.test_tools import Bench, asked, own_tool
-    from tests.victor.test_workflows import named
+    from tests.kit.providers import own, read
+    from tests.kit.tools import Bench, asked, own_tool
+    from tests.kit.workflows import named
 
     with contextlib.redirect_stderr(console):
         victor_otel.start()
@@ -120,7 +120,7 @@ with sandboxed():
             await made.run()
 
     async def memories():
-        from tests.victor.test_memory import Notes, coordinator, types
+        from tests.kit.memory import Notes, coordinator, types
         for notes in (Notes(), Notes(raises=Torn(words))):
             everywhere = coordinator(notes)
             await attempt(everywhere.store(types().CODE, secret, words), fails=True)
@@ -129,7 +129,7 @@ with sandboxed():
 
     async def http():
         import httpx
-        from tests.victor.test_interfaces import server
+        from tests.kit.interfaces import server
         api = server(api_keys={secret: f"user {secret}"})
         @api.app.get("/gates/{gate}")
         async def knock(gate: str):

@@ -23,13 +23,13 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.kit.agents import Recorded
+from tests.kit.chat import team
+from tests.kit.providers import chunk, provider_class, response
+from tests.kit.tools import Bench, own_tool
+from tests.kit.workflows import named
 from tests.reliability.inside import ASK, TOOL, agent_on
 from tests.reliability.trials import Trials
-from tests.victor.agents import Recorded
-from tests.victor.test_chat import team
-from tests.victor.test_providers import chunk, provider_class, response
-from tests.victor.test_tools import Bench, own_tool
-from tests.victor.test_workflows import named
 from victor_otel.model.operation import Frame, Stream
 from victor_otel.runtime import RUNTIME
 
@@ -306,7 +306,7 @@ class Soak:
 
     async def requests(self, dice: random.Random) -> None:
         """Requests to Victor's API, some of which fail, are refused or lose their client."""
-        from tests.victor.test_interfaces import connect, server
+        from tests.kit.interfaces import connect, server
 
         api, begun = server(), asyncio.Event()
 

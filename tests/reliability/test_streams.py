@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.processes import OWN, environment
+from tests.kit.processes import OWN, environment
 from tests.stack.processes import Collector, collector, exposition, wait_until
 
 pytestmark = pytest.mark.stack

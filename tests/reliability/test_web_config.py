@@ -19,10 +19,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.processes import AGENT, run
+from tests.kit.processes import AGENT, run
+from tests.kit.web_config import PASSWORD, Folder, hashed
 from tests.reliability.scrapers import GET, crowd, serving, threads
 from tests.reliability.trials import Trials
-from tests.web_config import PASSWORD, Folder, hashed
 from victor_otel.engine.health import Health
 from victor_otel.signals import pipeline, webconfig
 from victor_otel.signals.endpoint import CONNECTIONS

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.kit.agents import agent, model
 from tests.scenarios.scenario import Count, Scenario
-from tests.victor.agents import agent, model
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.victor.verticals.coding import (
     FILES_ANALYZED,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests.kit.agents import agent, model
+from tests.kit.chat import ANSWER, KNOCK, gate, listen
 from tests.scenarios.scenario import Count, Scenario
-from tests.victor.agents import agent, model
-from tests.victor.test_chat import ANSWER, KNOCK, gate, listen
 from victor_otel.victor.areas import components
 
 HEALTH, DEPTH = "victor_component_health", "victor_queue_depth"

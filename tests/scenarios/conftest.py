@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.victor.agents import sandboxed
+from tests.kit.agents import sandboxed
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests.kit.agents import agent, model
 from tests.scenarios.scenario import Count, Scenario
-from tests.victor.agents import agent, model
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.guide import MetricsCollector
 from victor_otel.victor.areas import events

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from tests.processes import MCP_SERVER
+from tests.kit.agents import agent, model
+from tests.kit.processes import MCP_SERVER
 from tests.scenarios.scenario import Count, Scenario
-from tests.victor.agents import agent, model
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall
 from victor_otel.victor import shared
@@ -51,7 +51,7 @@ def _messaged(
 
 async def api(count: Count) -> None:
     """Two authenticated clients, a stranger, and a handler that fails."""
-    from tests.victor.test_interfaces import client, server
+    from tests.kit.interfaces import client, server
 
     scripts = {"m": Script([LOOK, ANSWER, LOOK, ANSWER, REFUSED], side=REFUSED)}
     with ScriptedModel(scripts) as served:
@@ -108,7 +108,7 @@ async def api(count: Count) -> None:
 
 async def in_flight(count: Count) -> None:
     """Two HTTP requests and a chat turn that have not ended when the numbers are read."""
-    from tests.victor.test_interfaces import client, server
+    from tests.kit.interfaces import client, server
 
     begun, done = asyncio.Semaphore(0), asyncio.Event()
     served = count.lasting.enter_context(model(m=[Step(silent=True)]))
@@ -141,7 +141,7 @@ async def mcp(count: Count) -> None:
     """A client of Victor's MCP server, whose tools note that they ran."""
     from victor.tools.decorators import tool
 
-    from tests.victor.test_interfaces import call, mcp_server, message
+    from tests.kit.interfaces import call, mcp_server, message
 
     ran: list[str] = []
 
@@ -205,7 +205,7 @@ async def mcp_client(count: Count) -> None:
 
 async def request_rate(count: Count) -> None:
     """Pings and calls of an MCP server; only the calls are requests."""
-    from tests.victor.test_interfaces import call, mcp_server, message
+    from tests.kit.interfaces import call, mcp_server, message
 
     served = mcp_server()
     requests = 30
@@ -256,7 +256,7 @@ async def terminal(count: Count) -> None:
 
 async def teams(count: Count) -> None:
     """A team of two, and a turn whose model calls a sub-agent: one request each."""
-    from tests.victor.test_chat import DELEGATE, spawner, team
+    from tests.kit.chat import DELEGATE, spawner, team
 
     scripts = {"leader": [LOOK, ANSWER] * 2, "chief": [DELEGATE, LOOK, ANSWER, ANSWER]}
     with model(**scripts) as served:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.kit.agents import agent, model
+from tests.kit.memory import Diary
 from tests.scenarios.scenario import Count, Scenario
-from tests.victor.agents import agent, model
 from victor_otel import record
 from victor_otel.demo.script import Step
 from victor_otel.victor.areas.memory import OPERATIONS, RECALL_ACCURACY
@@ -44,36 +45,6 @@ async def entity_memory(path: str = "entities.db") -> Any:
     memory = EntityMemory(config=EntityMemoryConfig(db_path=path))
     await memory.initialize()
     return memory
-
-
-class Diary:
-    """A memory of an application's own."""
-
-    def __init__(self) -> None:
-        from victor.storage.memory import MemoryType
-
-        self.memory_type = MemoryType.EMBEDDING
-        self.pages: dict[str, Any] = {}
-        self.open = True
-
-    def is_available(self) -> bool:
-        return True
-
-    def _read(self) -> dict[str, Any]:
-        if not self.open:
-            raise PermissionError
-        return self.pages
-
-    async def search(self, query: Any) -> list[Any]:
-        return [page for page in self._read().values() if query.query in page.content]
-
-    async def store(self, key: str, value: Any, metadata: Any = None) -> None:
-        from victor.storage.memory import MemoryResult
-
-        self._read()[key] = MemoryResult(self.memory_type, value, 1.0, id=key)
-
-    async def get(self, key: str) -> Any:
-        return self._read().get(key)
 
 
 async def conversations(count: Count) -> None:

@@ -18,9 +18,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from tests.kit.agents import agent, model
+from tests.kit.providers import own
 from tests.scenarios.scenario import Count, Scenario
-from tests.victor.agents import agent, model
-from tests.victor.test_providers import own
 from victor_otel import instrumentation
 from victor_otel.engine import failsafe
 from victor_otel.runtime import RUNTIME

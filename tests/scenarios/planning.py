@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from tests.kit.agents import agent, model
+from tests.kit.tools import own_tool
 from tests.scenarios.scenario import Count, Scenario
-from tests.victor.agents import agent, model
-from tests.victor.test_tools import own_tool
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.victor import shared
 from victor_otel.victor.areas import planning

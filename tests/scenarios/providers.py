@@ -7,9 +7,9 @@ import contextlib
 from time import perf_counter
 from typing import Any
 
+from tests.kit.agents import model
+from tests.kit.providers import ask, openai, own, refused_key, resilient, response
 from tests.scenarios.scenario import Count, Scenario
-from tests.victor.agents import model
-from tests.victor.test_providers import ask, openai, own, refused_key, resilient, response
 from victor_otel.demo.script import Step, ToolCall, Usage
 from victor_otel.victor import shared
 from victor_otel.victor.areas import genai, providers

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tests.kit.agents import agent, model
 from tests.scenarios.scenario import Count, Scenario
-from tests.victor.agents import agent, model
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.victor.areas.security import (
     AUTHORIZATION_SUCCESS_RATE,

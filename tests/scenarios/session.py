@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from time import perf_counter
 
+from tests.kit.agents import agent, model
+from tests.kit.chat import own_vertical
 from tests.scenarios.scenario import Count, Scenario
-from tests.victor.agents import agent, model
-from tests.victor.test_chat import own_vertical
 from victor_otel import demo
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.victor import shared

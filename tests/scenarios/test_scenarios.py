@@ -18,18 +18,10 @@ from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 
-from tests.processes import ROOT
+from tests.kit.traced import Traced
 from tests.scenarios import SCENARIOS, genai
-from tests.scenarios.scenario import (
-    Scenario,
-    Series,
-    end_tasks,
-    exported,
-    names,
-    of,
-    played,
-)
-from tests.traced import Traced
+from tests.scenarios.scenario import Scenario, Series, end_tasks, exported, names, of, played
+from tools.paths import ROOT
 from victor_otel.engine.plan import BoundObserver, Engine
 from victor_otel.model.metric import Metric, Record
 from victor_otel.model.operation import Operation, OperationType

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests import tree, whole_session
+from tests.kit import tree, whole_session
+from tests.kit.agents import agent, model, recording
+from tests.kit.chat import ANSWER, LOOK, Resumable, response, resume, team
+from tests.kit.traced import Traced
 from tests.scenarios.scenario import Count, Scenario, played
-from tests.traced import Traced
-from tests.victor.agents import agent, model, recording
-from tests.victor.test_chat import ANSWER, LOOK, Resumable, response, resume, team
 from victor_otel import demo
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -9,9 +9,9 @@ from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
+from tests.kit.agents import agent, model
+from tests.kit.tools import Bench, asked, double, human, own_tool, shell
 from tests.scenarios.scenario import Count, Scenario
-from tests.victor.agents import agent, model
-from tests.victor.test_tools import Bench, asked, double, human, own_tool, shell
 from victor_otel.victor import shared
 from victor_otel.victor.areas import tools
 

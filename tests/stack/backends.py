@@ -17,7 +17,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 
-from tests.stack.processes import HOST, SHIPPED, free_ports, program, prometheus_in, running
+from tests.stack.processes import HOST, free_ports, program, prometheus_in, running
+from tools.paths import DEPLOY
 
 # What VictoriaMetrics must be told to show the series that Prometheus shows: names by the same
 # rule, no label from the scope (it holds our version), and of the resource job and instance.
@@ -60,7 +61,7 @@ def victoria_metrics(folder: Path) -> Iterator[str]:
 @contextmanager
 def prometheus_backend(folder: Path, port: int) -> Iterator[str]:
     """Run the shipped Prometheus with nobody to scrape; what it has in `folder` stays there."""
-    shutil.copytree(SHIPPED / "prometheus", folder, dirs_exist_ok=True)
+    shutil.copytree(DEPLOY / "prometheus", folder, dirs_exist_ok=True)
     for targets in (folder / "targets").iterdir():
         targets.write_text("[]\n", encoding="utf-8")
     with prometheus_in(folder, port) as running_there:

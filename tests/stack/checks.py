@@ -16,7 +16,7 @@ from typing import Any
 from unittest import mock
 
 import victor_otel
-from tests.processes import environment
+from tests.kit.processes import environment
 from tests.scenarios.security import ADVISORIES, advisory_source, security_manager
 from victor_otel.demo import sandbox
 

@@ -8,48 +8,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.processes import environment
+from tests.kit.processes import environment
 from tests.stack import short_runs
 from tests.stack.backends import sending_to, spans_to
 from tests.stack.paging import shipped
-from tests.stack.processes import (
-    Collector,
-    Prometheus,
-    alertmanager,
-    collector,
-    free_ports,
-    prometheus,
-)
+from tests.stack.played import REPLICAS, Monitoring, Played
+from tests.stack.processes import Prometheus, alertmanager, collector, free_ports, prometheus
 from tests.stack.spans import made, push
-
-REPLICAS = (1, 3)
-
-
-@dataclass(frozen=True)
-class Monitoring:
-    """The stack: `endpoints` are scraped, `gateway` is pushed to."""
-
-    endpoints: Sequence[str]
-    gateway: Collector
-    prometheus: Prometheus
-
-
-@dataclass(frozen=True)
-class Played:
-    """Stacks that have seen every scenario, by how many replicas they have seen at work.
-
-    `answer` is what the process that played says of it.
-    """
-
-    answer: Mapping[str, object]
-    by_replicas: Mapping[int, Monitoring]
 
 
 @pytest.hookimpl(trylast=True)

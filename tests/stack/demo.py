@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.processes import environment
-from tests.stack.processes import ROOT, SHIPPED, query
+from tests.kit.processes import environment
+from tests.stack.processes import query
+from tools.paths import COLLECTOR, DEPLOY, ROOT
 
 PROMETHEUS = "http://127.0.0.1:9090"
 ALERTMANAGER = "http://127.0.0.1:9093"
@@ -61,13 +62,14 @@ def demo(output: Path, root: Path = ROOT) -> Generator[Demo]:
 def hurried(folder: Path) -> Path:
     """A clone in which nothing waits: to scrape, to evaluate, to fire or to send."""
     shutil.copytree(ROOT / "scripts", folder / "scripts")
-    shutil.copytree(SHIPPED, folder / "collector")
+    shutil.copytree(COLLECTOR, folder / "collector")
+    shutil.copytree(DEPLOY, folder / "deploy")
     for pattern, changed in {
         "prometheus/prometheus.yml": r"(: )1[05]s$",
         "prometheus/rules/*.yml": r"(for: )\w+$",
         "alertmanager/alertmanager.yml": r"(group_(?:wait|interval): ).*$",
     }.items():
-        for file in (folder / "collector").glob(pattern):
+        for file in (folder / "deploy").glob(pattern):
             shipped = file.read_text("utf-8")
             text, found = re.subn(changed, r"\g<1>1s", shipped, flags=re.MULTILINE)
             assert found, file

@@ -16,16 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.stack.backends import prometheus_backend, sending_to
-from tests.stack.load import (
-    AT_ONCE,
-    SHORT,
-    SHORT_COUNT,
-    Load,
-    Sample,
-    loading,
-    push,
-    push_total,
-)
+from tests.stack.load import AT_ONCE, SHORT, SHORT_COUNT, Load, Sample, loading, push, push_total
 from tests.stack.processes import (
     HOST,
     Collector,
@@ -38,7 +29,7 @@ from tests.stack.processes import (
     query,
     wait_until,
 )
-from tests.stack.test_routes import total
+from tests.stack.routes import total
 from victor_otel.victor.shared import REQUESTS
 
 SCRAPE = 1.0
@@ -228,3 +219,54 @@ def play(seconds: float, folder: Path) -> Outcome:
                     for name, each in (("backend", url), ("scraped", scraping.url))
                 },
             )
+
+
+def check(outcome: Outcome) -> None:
+    """What the configuration promises about an outage."""
+    load = outcome.load
+    # Cumulative: what a process counted is there in the end, and the outage has no hole, because
+    # the queue on disk filled it.
+    for replica in load.replicas:
+        received = outcome.received[replica.series]
+        assert received[-1].value == load.totals[replica.instance]
+        missing = {
+            sample
+            for sample, when in replica.exporter.acknowledged
+            if not outcome.killed - HELD - SLACK <= when <= outcome.killed
+        } - set(received)
+        assert missing == set()
+    (each_second,) = (one for one in load.replicas if one.seconds == 1)
+    during = [
+        one for one in outcome.received[each_second.series] if outcome.down < one.time < outcome.up
+    ]
+    assert during
+
+    # Deltas: a kill costs what was acknowledged just before, a normal stop nothing.
+    certain = load.acknowledged(before=outcome.killed - HELD - SLACK)
+    begun = sum(one.started < outcome.killed for one in load.pushes)
+    rest = load.acknowledged(since=outcome.killed)
+    unsure = sum(one.started < outcome.killed < one.ended for one in load.pushes)
+    unsure += sum(one.started >= outcome.killed and not one.acknowledged for one in load.pushes)
+    for counted_twice in (SHORT, SHORT_COUNT):
+        first, *others = lives(outcome.received[counted_twice])
+        assert len(others) == 2, "a total begins anew with each Collector"
+        assert certain <= first <= begun
+        assert rest <= sum(others) <= rest + unsure
+
+    # Who scrapes loses at each restart what came after the last scrape.
+    late = SCRAPE + HELD + SLACK
+    assert least(outcome, late) <= sum(lives(outcome.scraped)) <= len(load.pushes) + unsure
+
+    # increase() sees no more than that missing, in a window with both restarts.
+    begin = outcome.down + SCRAPE
+    assert outcome.increases["backend"] >= least(outcome, HELD + SLACK, since=begin)
+    assert outcome.increases["scraped"] >= least(outcome, late, since=begin)
+
+
+def least(outcome: Outcome, late: float, since: float = 0) -> int:
+    """The runs acknowledged, but for those less than `late` before the kill or the stop."""
+    return (
+        outcome.load.acknowledged(since=since, before=outcome.killed - late)
+        + outcome.load.acknowledged(since=outcome.killed, before=outcome.stopped - late)
+        + outcome.load.acknowledged(since=outcome.restarted)
+    )

@@ -18,7 +18,8 @@ from socketserver import BaseServer, StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 from urllib.request import Request
 
-from tests.stack.processes import DIRECT, HOST, SHIPPED, Alertmanager, alertmanager, answer
+from tests.stack.processes import DIRECT, HOST, Alertmanager, alertmanager, answer
+from tools.paths import DEPLOY
 
 PASSWORD = "moss"
 ROUTING_KEY = "fern"
@@ -63,7 +64,7 @@ class Paging:
 def shipped(folder: Path) -> Path:
     """The shipped configuration, copied without the secrets that somebody may have put there."""
     secrets = shutil.ignore_patterns("*_url", "*_key", "*_password")
-    shutil.copytree(SHIPPED / "alertmanager", folder, dirs_exist_ok=True, ignore=secrets)
+    shutil.copytree(DEPLOY / "alertmanager", folder, dirs_exist_ok=True, ignore=secrets)
     return folder / "alertmanager.yml"
 
 

@@ -25,11 +25,10 @@ from urllib.request import ProxyHandler, build_opener
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.processes import free_ports
+from tests.kit.processes import free_ports
+from tools.paths import COLLECTOR, DEPLOY, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ROOT / "collector"
-COLLECTOR_CONFIG = SHIPPED / "config.yaml"
+COLLECTOR_CONFIG = COLLECTOR / "config.yaml"
 HOST = "127.0.0.1"
 # Tests of Victor give it another home, where neither our programs nor Go's caches are.
 HOME = os.environ["HOME"]
@@ -148,7 +147,7 @@ def prometheus(
     }
     with tempfile.TemporaryDirectory(prefix="prometheus-") as temporary:
         folder = Path(temporary)
-        shutil.copytree(SHIPPED / "prometheus", folder, dirs_exist_ok=True)
+        shutil.copytree(DEPLOY / "prometheus", folder, dirs_exist_ok=True)
         config_path = folder / "prometheus.yml"
         shipped = config_path.read_text(encoding="utf-8")
         config_path.write_text(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from urllib.error import HTTPError
 from urllib.request import Request
 
-from tests.processes import environment
+from tests.kit.processes import environment
 from tests.stack.processes import DIRECT, free_ports, stop, wait_until
 from victor_otel.demo import sandbox
 

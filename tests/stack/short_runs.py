@@ -11,17 +11,22 @@ import atexit
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-from tests.processes import environment
-from tests.stack.processes import Labels
+from tests.kit.processes import environment
+from tests.stack.processes import Collector, Labels, query, series
+from tests.stack.routes import Series, normalized
+from victor_otel.demo.view import differences
 from victor_otel.model.metric import Kind, Metric
 from victor_otel.runtime import RUNTIME
 from victor_otel.signals import recorder
+from victor_otel.victor import catalog
 from victor_otel.victor.areas import chat, process, providers, tools
 from victor_otel.victor.shared import REQUESTS
 
@@ -120,3 +125,60 @@ def _run(run: int) -> None:
 
 if __name__ == "__main__":
     _run_all(int(sys.argv[1]))
+
+NO_MODEL = "http://127.0.0.1:9/v1"
+
+GAUGES = {
+    metric.prometheus_name
+    for metric in catalog.METRICS
+    if metric.kind not in {Kind.COUNTER, Kind.HISTOGRAM}
+}
+
+
+def pushing(instance: str, gateway: Collector, seconds: int) -> dict[str, str]:
+    """Variables of a process that pushes to the Collector, every so many seconds."""
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": gateway.otlp_http,
+        "OTEL_RESOURCE_ATTRIBUTES": f"service.instance.id={instance},k8s.pod.name={instance}",
+        "OTEL_METRIC_EXPORT_INTERVAL": str(1000 * seconds),
+    }
+
+
+def served(prometheus_url: str) -> dict[str, float]:
+    """The requests that each replica served, as it last said, be it alive or not."""
+    last = 'last_over_time(victor_requests_total{interface="api",status="success"}[1h]) > 0'
+    return {labels["instance"]: value for labels, value in query(prometheus_url, last)}
+
+
+def alive(prometheus_url: str) -> set[str]:
+    """The instances that have any gauge now."""
+    named = "|".join(sorted(GAUGES))
+    return {labels["instance"] for labels, _ in query(prometheus_url, f'{{__name__=~"{named}"}}')}
+
+
+def missed(prometheus_url: str, instance: str, target: str, since: float) -> float:
+    """In how many scrapes that succeeded since then (`time.monotonic`) it had no gauges."""
+    window = f"[{int(time.monotonic() - since)}s]"
+    scrapes = f'up{{instance="{target}"}}'
+    gauge = f'victor_memory_usage_bytes{{instance="{instance}",component="process"}}'
+    both = f"sum_over_time({scrapes}{window}) - on () count_over_time({gauge}{window})"
+    ((_, missing),) = query(prometheus_url, both)
+    return missing
+
+
+def short_side(prometheus_url: str, gateway: Collector, job: str = "victor") -> Series:
+    """What Prometheus has of short runs, one series for each label set.
+
+    They have no instance of their own, so Prometheus gives them that of the page.
+    """
+    page = urlsplit(gateway.short_metrics).netloc
+    found = series(prometheus_url, f'{{job="{job}",instance="{page}",__name__=~"victor_.+"}}')
+    assert not GAUGES & {dict(labels)["__name__"] for labels in found}
+    return normalized(found)
+
+
+def added_up(prometheus_url: str, gateway: Collector, runs: int) -> bool:
+    """Whether all is there, label set by label set, to the last bucket."""
+    found = short_side(prometheus_url, gateway)
+    assert differences(found, expected(runs)) == []
+    return True

@@ -11,15 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import otlp
-from tests.stack.backends import (
-    note_taker,
-    prometheus_backend,
-    sending_to,
-    victoria_metrics,
-)
+from tests.kit import otlp
+from tests.stack.backends import note_taker, prometheus_backend, sending_to, victoria_metrics
 from tests.stack.load import AT_ONCE, SHORT, SHORT_COUNT, push, push_total
-from tests.stack.outage import HELD, SCRAPE, SLACK, Outcome, lives, play, shown_by, waiting
+from tests.stack.outage import check, play, shown_by, waiting
 from tests.stack.processes import (
     DIRECT,
     HOST,
@@ -32,9 +27,9 @@ from tests.stack.processes import (
     series,
     wait_until,
 )
+from tests.stack.routes import counted, demo, normalized
 from tests.stack.spans import made
 from tests.stack.spans import push as push_spans
-from tests.stack.test_routes import counted, demo, normalized
 from victor_otel.demo.view import differences
 from victor_otel.victor.shared import REQUESTS
 
@@ -257,57 +252,6 @@ def test_grpc_to_a_backend_is_encrypted_if_its_scheme_says_so(scheme: str, tmp_p
             pushed(gateway.otlp_http, 1)
             assert push_spans(gateway.otlp_http, made(1)) == 200
             wait_until(lambda: (len(backend.requests), len(backend.traces)) == (1, 1))
-
-
-def check(outcome: Outcome) -> None:
-    """What the configuration promises about an outage."""
-    load = outcome.load
-    # Cumulative: what a process counted is there in the end, and the outage has no hole, because
-    # the queue on disk filled it.
-    for replica in load.replicas:
-        received = outcome.received[replica.series]
-        assert received[-1].value == load.totals[replica.instance]
-        missing = {
-            sample
-            for sample, when in replica.exporter.acknowledged
-            if not outcome.killed - HELD - SLACK <= when <= outcome.killed
-        } - set(received)
-        assert missing == set()
-    (each_second,) = (one for one in load.replicas if one.seconds == 1)
-    during = [
-        one for one in outcome.received[each_second.series] if outcome.down < one.time < outcome.up
-    ]
-    assert during
-
-    # Deltas: a kill costs what was acknowledged just before, a normal stop nothing.
-    certain = load.acknowledged(before=outcome.killed - HELD - SLACK)
-    begun = sum(one.started < outcome.killed for one in load.pushes)
-    rest = load.acknowledged(since=outcome.killed)
-    unsure = sum(one.started < outcome.killed < one.ended for one in load.pushes)
-    unsure += sum(one.started >= outcome.killed and not one.acknowledged for one in load.pushes)
-    for counted_twice in (SHORT, SHORT_COUNT):
-        first, *others = lives(outcome.received[counted_twice])
-        assert len(others) == 2, "a total begins anew with each Collector"
-        assert certain <= first <= begun
-        assert rest <= sum(others) <= rest + unsure
-
-    # Who scrapes loses at each restart what came after the last scrape.
-    late = SCRAPE + HELD + SLACK
-    assert least(outcome, late) <= sum(lives(outcome.scraped)) <= len(load.pushes) + unsure
-
-    # increase() sees no more than that missing, in a window with both restarts.
-    begin = outcome.down + SCRAPE
-    assert outcome.increases["backend"] >= least(outcome, HELD + SLACK, since=begin)
-    assert outcome.increases["scraped"] >= least(outcome, late, since=begin)
-
-
-def least(outcome: Outcome, late: float, since: float = 0) -> int:
-    """The runs acknowledged, but for those less than `late` before the kill or the stop."""
-    return (
-        outcome.load.acknowledged(since=since, before=outcome.killed - late)
-        + outcome.load.acknowledged(since=outcome.killed, before=outcome.stopped - late)
-        + outcome.load.acknowledged(since=outcome.restarted)
-    )
 
 
 def test_an_outage_costs_no_more_than_promised(tmp_path: Path) -> None:

@@ -5,90 +5,45 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import ssl
 import subprocess
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import grpc
 import httpx
 import psutil
 import pytest
-import trustme
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
-from tests.processes import run
+from tests.kit.processes import run
 from tests.stack.backends import sending_to
+from tests.stack.collectors import (
+    NAME,
+    TLS,
+    TOKEN,
+    arrived,
+    backend,
+    by_exporter,
+    issue,
+    labels,
+    own,
+    points,
+    post,
+)
 from tests.stack.processes import (
     COLLECTOR_CONFIG,
     HOST,
-    SHIPPED,
-    Collector,
-    Labels,
     collector,
     exposition,
     free_ports,
     program,
     wait_until,
 )
+from tools.paths import COLLECTOR
 
 pytestmark = pytest.mark.stack
-
-TLS, TOKEN, AGENT, GATEWAY = (SHIPPED / f"{n}.yaml" for n in ("tls", "token", "agent", "gateway"))
-NAME = "pushed"
-
-
-def points(count: int = 1, *, lifetime: str = "long", padding: int = 0) -> bytes:
-    """A push of as many counters, each 1; `padding` makes every one of them larger."""
-    request = ExportMetricsServiceRequest()
-    resource = request.resource_metrics.add()
-    resource.resource.attributes.extend(
-        [
-            _pair("service.name", "victor"),
-            _pair("service.instance.id", "one"),
-            _pair("host.name", "shop-1"),
-            _pair("process.pid", "7"),
-            _pair("victor.process.lifetime", lifetime),
-        ]
-    )
-    total = resource.scope_metrics.add().metrics.add(name=NAME).sum
-    total.is_monotonic = True
-    total.aggregation_temporality = (
-        AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
-        if lifetime == "short"
-        else AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
-    )
-    for number in range(count):
-        point = total.data_points.add(as_int=1, time_unix_nano=1 + number)
-        point.attributes.extend([_pair("number", str(number)), _pair("padding", "x" * padding)])
-    return request.SerializeToString()
-
-
-def _pair(key: str, value: str) -> KeyValue:
-    return KeyValue(key=key, value=AnyValue(string_value=value))
-
-
-def post(url: str, body: bytes, token: str | None = None, tls: ssl.SSLContext | bool = True) -> int:
-    """The status that a push by HTTP gets."""
-    headers = {"content-type": "application/x-protobuf"}
-    if token is not None:
-        headers["authorization"] = f"Bearer {token}"
-    with (
-        httpx.Client(trust_env=False, verify=tls, timeout=10) as client,
-        # Who is refused may be cut off before the end of the answer.
-        client.stream("POST", f"{url}/v1/metrics", content=body, headers=headers) as answer,
-    ):
-        return answer.status_code
 
 
 def call(
@@ -109,23 +64,6 @@ def call(
         return stub.Export.future(request, metadata=metadata, timeout=10).code()
 
 
-def arrived(gateway: Collector) -> float:
-    """How many points the Collector has let in."""
-    return sum(own(gateway, "otelcol_receiver_accepted_metric_points").values())
-
-
-def own(gateway: Collector, name: str) -> dict[Labels, float]:
-    """The samples of one of the Collector's own metrics, by their labels.
-
-    Read here, since the client library's parser puts the missing _total to every counter.
-    """
-    page = httpx.get(gateway.telemetry, trust_env=False).text
-    samples = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", page, re.MULTILINE)
-    return {
-        frozenset(re.findall(r'(\w+)="(.*?)"', pairs)): float(value) for pairs, value in samples
-    }
-
-
 # --- What is documented is valid ---------------------------------------------------------------
 
 
@@ -137,7 +75,7 @@ def combinations() -> Iterator[tuple[str, ...]]:
 
 def validate(*names: str, **variables: str) -> str:
     """What `validate` complains about, '' if nothing."""
-    command = [program("collector"), "validate", *(f"--config={SHIPPED / n}.yaml" for n in names)]
+    command = [program("collector"), "validate", *(f"--config={COLLECTOR / n}.yaml" for n in names)]
     done = subprocess.run(
         command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60
     )
@@ -166,7 +104,7 @@ def test_every_backend_is_valid(names: Sequence[str], backend: str) -> None:
 
 
 def test_readme_names_no_other_combinations() -> None:
-    readme = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    readme = (COLLECTOR / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^.*--config .*$", readme, re.MULTILINE)
     found = {tuple(re.findall(r"--config (\w+)\.yaml", line)) for line in commands}
     assert found <= set(combinations())
@@ -257,48 +195,6 @@ def test_a_missing_or_empty_file_of_tokens_lets_nobody_in(tmp_path: Path) -> Non
         assert "failed to start extensions" in raised.value.__notes__[0]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Certificates:
-    """Files of an authority, of the Collector's certificate and of a client's."""
-
-    ca: Path
-    cert: Path
-    key: Path
-    client_cert: Path
-    client_key: Path
-
-    @property
-    def variables(self) -> dict[str, str]:
-        return {
-            "VICTOR_COLLECTOR_TLS_CERT": str(self.cert),
-            "VICTOR_COLLECTOR_TLS_KEY": str(self.key),
-        }
-
-    def trusting(self, *, client: bool = False) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=str(self.ca))
-        if client:
-            context.load_cert_chain(self.client_cert, self.client_key)
-        return context
-
-    def credentials(self, *, client: bool = False) -> grpc.ChannelCredentials:
-        chain = (self.client_key.read_bytes(), self.client_cert.read_bytes()) if client else ()
-        return grpc.ssl_channel_credentials(self.ca.read_bytes(), *chain)
-
-
-def issue(folder: Path) -> Certificates:
-    folder.mkdir()
-    files = {name: folder / name for name in Certificates.__dataclass_fields__}
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(files["ca"]))
-    for issued, cert, key in (
-        (authority.issue_cert(HOST), "cert", "key"),
-        (authority.issue_cert("victor"), "client_cert", "client_key"),
-    ):
-        issued.cert_chain_pems[0].write_to_path(str(files[cert]))
-        issued.private_key_pem.write_to_path(str(files[key]))
-    return Certificates(**files)
-
-
 def secure(url: str) -> str:
     return url.replace("http://", "https://")
 
@@ -384,39 +280,6 @@ def test_a_large_push_is_taken_by_grpc_as_by_http(megabytes: int) -> None:
 # --- Where it sends to -------------------------------------------------------------------------
 
 
-@dataclass
-class Backend:
-    """An OTLP endpoint that answers every push with `status`."""
-
-    url: str = ""
-    status: int = 200
-    authorizations: list[str | None] = field(default_factory=list[str | None])
-
-
-@contextmanager
-def backend(status: int = 200) -> Generator[Backend]:
-    answering = Backend(status=status)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            answering.authorizations.append(self.headers.get("authorization"))
-            self.send_response(answering.status)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with ThreadingHTTPServer((HOST, 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        answering.url = f"http://{HOST}:{server.server_port}"
-        try:
-            yield answering
-        finally:
-            server.shutdown()
-
-
 @pytest.mark.parametrize(
     ("status", "logged"), [(200, "ready"), (400, "Dropping data"), (503, "Will retry")]
 )
@@ -436,10 +299,6 @@ def test_headers_for_the_backend_come_from_a_file_and_are_in_no_log(
 
 
 # --- What it says about itself -----------------------------------------------------------------
-
-
-def labels(**pairs: str) -> Labels:
-    return frozenset(pairs.items())
 
 
 OTLP = {"receiver": "otlp", "transport": "http"}
@@ -483,10 +342,6 @@ def test_its_own_numbers_count_streams_that_are_too_many() -> None:
         expected = {labels(): 2, labels(error="limit"): 3}
         wait_until(lambda: own(gateway, "otelcol_deltatocumulative_datapoints") == expected)
         assert own(gateway, "otelcol_deltatocumulative_streams_tracked") == {labels(): 2}
-
-
-def by_exporter(found: Mapping[Labels, float]) -> dict[str, float]:
-    return {dict(pairs)["exporter"]: value for pairs, value in found.items()}
 
 
 def test_its_own_numbers_count_what_waits_for_the_backend_and_what_finds_no_room() -> None:

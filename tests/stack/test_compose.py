@@ -21,8 +21,8 @@ from urllib.request import Request
 
 import pytest
 
-from tests.compose import API_KEY, Service, command, copied, dockerfile, project, started
-from tests.processes import environment
+from tests.kit.compose import API_KEY, Service, command, copied, dockerfile, project, started
+from tests.kit.processes import environment
 from tests.stack.paging import Message, listener, serving
 from tests.stack.processes import (
     COLLECTOR_CONFIG,
@@ -134,7 +134,7 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
                 faster = re.sub(r"(?<=: )1[05]s$", "1s", text, flags=re.MULTILINE)
                 (root / config).write_text(faster, encoding="utf-8")
             if service.name == "victor":
-                program_ = [sys.executable, "-m", "tests.victor_cli", model.url]
+                program_ = [sys.executable, "-m", "tests.kit.victor_cli", model.url]
                 arguments, working = command()[1:], dockerfile()[-1]["WORKDIR"][-1]
             else:
                 program_ = [program(service.name)]

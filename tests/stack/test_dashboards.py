@@ -1,7 +1,7 @@
 """Every query of every dashboard is answered by a Prometheus that has seen real work.
 
 By one replica and by three, with all variables at All and with each of them at one value. What
-is not filled then stands with its reason in tests/dashboards.py.
+is not filled then stands with its reason in tools/panels.py.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import pytest
-from scripts.grafana.promql import named, of
 
-from tests.dashboards import ANNOTATIONS, CHOICES, EMPTY_ALLOWED, FOLDER, QUESTIONS, filled
-from tests.stack.conftest import REPLICAS, Played
+from tests.stack.played import REPLICAS, Played
 from tests.stack.processes import answer, program, prometheus, query, wait_until
+from tools.grafana.promql import named, of
+from tools.panels import ANNOTATIONS, CHOICES, EMPTY_ALLOWED, FOLDER, QUESTIONS, filled
 
 pytestmark = pytest.mark.stack
 

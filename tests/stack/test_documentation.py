@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.documentation import PAGES, Block, blocks, missing
-from tests.processes import ROOT, environment
+from tests.kit.documentation import PAGES, Block, blocks, missing
+from tests.kit.processes import environment
 from tests.stack.processes import DIRECT, program, query, wait_until
-from tests.stack.test_runbooks import relaxed
+from tests.stack.queries import relaxed
+from tools.paths import ROOT
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 

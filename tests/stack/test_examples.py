@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import Block, Terminal, copy, follow
+from tests.kit.readme import Block, Terminal, copy, follow
 from tests.stack.processes import collector, collector_ports, exposition, wait_until
 
 pytestmark = pytest.mark.stack

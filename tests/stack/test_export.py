@@ -6,12 +6,11 @@ The `build` session of nox runs this on the wheel.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.readme import Block, Terminal, blocks
+from tests.kit.readme import Block, Terminal, blocks
 from tests.stack.processes import answer, program, query, wait_until
 from victor_otel.export import export
 
@@ -35,12 +34,10 @@ def test_the_exported_folder_starts_as_its_readme_says(
     programs.mkdir()
     monkeypatch.setenv("PATH", named(programs))
     export(folder)
-    readme = (folder / "README.md").read_text(encoding="utf-8")
-    start = re.search(r"^## Start three processes\n(.*?)^## ", readme, re.MULTILINE | re.DOTALL)
-    assert start is not None
-    processes, demo = blocks(start[1])
+    readme = (folder / "deploy" / "README.md").read_text(encoding="utf-8")
+    processes, demo = blocks(readme)
 
-    with Terminal(folder) as terminal:
+    with Terminal(folder / "deploy") as terminal:
         terminal.do(processes)
         wait_until(lambda: answer("http://127.0.0.1:13133")["status"] == "Server available")
         wait_until(lambda: query(PROMETHEUS, "vector(1)"))

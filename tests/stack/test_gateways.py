@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import signal
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,12 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
 from tests.stack.backends import note_taker, sending_to
+from tests.stack.collectors import TLS, TOKEN, arrived, issue, own, points, post
+from tests.stack.gateways import NAMES, address, agent, agents, gateway
 from tests.stack.processes import (
-    COLLECTOR_CONFIG,
     HOST,
     Collector,
     Labels,
-    collector,
     exposition,
     free_ports,
     prometheus,
@@ -31,62 +31,11 @@ from tests.stack.processes import (
     wait_until,
 )
 from tests.stack.short_runs import expected, play
-from tests.stack.test_collector import (
-    AGENT,
-    GATEWAY,
-    TLS,
-    TOKEN,
-    arrived,
-    issue,
-    own,
-    points,
-    post,
-)
 from victor_otel.demo.view import differences
 
 pytestmark = pytest.mark.stack
 
 Key = tuple[str, Labels]
-NAMES = ("gateway-0", "gateway-1", "gateway-2")
-
-
-def gateway(
-    name: str,
-    *switches: Path,
-    settings: Iterable[str] = (),
-    environment: Mapping[str, str] | None = None,
-) -> AbstractContextManager[Collector]:
-    return collector(
-        COLLECTOR_CONFIG,
-        GATEWAY,
-        *switches,
-        environment={"VICTOR_COLLECTOR_GATEWAY_NAME": name, **(environment or {})},
-        settings=settings,
-    )
-
-
-def agent(
-    gateways: Iterable[Collector], settings: Iterable[str] = (), **variables: str
-) -> AbstractContextManager[Collector]:
-    """An agent that knows the gateways by their addresses."""
-    static = {"hostnames": [address(each) for each in gateways]}
-    resolver = json.dumps({"static": static})
-    return collector(
-        COLLECTOR_CONFIG,
-        AGENT,
-        environment={"VICTOR_COLLECTOR_GATEWAYS": resolver, **variables},
-        settings=settings,
-    )
-
-
-def address(each: Collector) -> str:
-    return each.otlp_grpc.removeprefix("http://")
-
-
-@contextmanager
-def agents(gateways: Sequence[Collector], count: int = 2) -> Generator[list[Collector]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(agent(gateways)) for _ in range(count)]
 
 
 def play_through(each: Sequence[Collector], runs: int) -> None:

@@ -15,7 +15,7 @@ from urllib.request import Request
 
 import pytest
 
-from tests.kubernetes import (
+from tests.kit.kubernetes import (
     Object,
     container,
     discovered,
@@ -26,7 +26,7 @@ from tests.kubernetes import (
     templates,
     variables,
 )
-from tests.processes import environment, victor
+from tests.kit.processes import environment, victor
 from tests.stack.processes import (
     DIRECT,
     HOST,
@@ -120,7 +120,7 @@ def test_victors_pod_answers_probes_without_a_key_users_with_one_and_prometheus(
     with (
         ScriptedModel({"m": Script([ANSWER], ANSWER)}) as model,
         subprocess.Popen(
-            [sys.executable, "-m", "tests.victor_cli", model.url, *arguments],
+            [sys.executable, "-m", "tests.kit.victor_cli", model.url, *arguments],
             env=environment(**own),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.series import EXPORTED, GATEWAY, OTHERS, RECORDED, of_name
 from tests.stack.backends import sending_to, spans_to
+from tests.stack.collectors import backend, points, post
 from tests.stack.paging import paging
 from tests.stack.processes import (
     HOST,
@@ -21,8 +23,6 @@ from tests.stack.processes import (
     wait_until,
 )
 from tests.stack.spans import made, push
-from tests.stack.test_collector import backend, points, post
-from tests.test_rule_names import EXPORTED, GATEWAY, OTHERS, RECORDED, of_name
 
 pytestmark = pytest.mark.stack
 

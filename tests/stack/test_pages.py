@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser import browser
-from tests.documentation import ADDRESS, DOCS, addresses
-from tests.processes import environment
-from tests.rules import ALERTS
+from tests.kit.browser import browser
+from tests.kit.documentation import ADDRESS, DOCS, addresses
+from tests.kit.processes import environment
 from tests.stack.demo import PROMETHEUS, Demo, demo, demo_is_counted, hurried
-from tests.stack.processes import ROOT, SHIPPED, query, wait_until
+from tests.stack.processes import query, wait_until
+from tools.paths import COLLECTOR, DEPLOY, ROOT
+from tools.rules import ALERTS
 
 pytestmark = pytest.mark.stack
 
@@ -43,7 +44,12 @@ NO_PAGE = {
 NAMED = {
     *(
         address
-        for page in (ROOT / "README.md", *DOCS.glob("*.md"), *SHIPPED.rglob("*.md"))
+        for page in (
+            ROOT / "README.md",
+            *DOCS.glob("*.md"),
+            *COLLECTOR.glob("*.md"),
+            *DEPLOY.rglob("*.md"),
+        )
         for address in addresses(page)
     ),
     *ADDRESS.findall((ROOT / "scripts" / "demo_stack.py").read_text(encoding="utf-8")),

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.rules import RUNBOOK_BASE as RUNBOOKS
 from tests.stack.checks import checking
 from tests.stack.paging import ROUTING_KEY, Message, Paging, paging, shipped
 from tests.stack.processes import (
@@ -22,6 +21,7 @@ from tests.stack.processes import (
     query,
     wait_until,
 )
+from tools.rules import RUNBOOK_BASE as RUNBOOKS
 
 pytestmark = pytest.mark.stack
 

@@ -6,11 +6,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
-from tests.processes import environment, victor
+from tests.kit.processes import environment, victor
 from tests.scenarios.session import SCENARIOS, whole_demo
 from tests.stack.processes import (
     Labels,
@@ -21,52 +20,28 @@ from tests.stack.processes import (
     series,
     wait_until,
 )
+from tests.stack.routes import (
+    ANSWER,
+    Series,
+    counted,
+    cumulative,
+    demo,
+    exported_name,
+    names,
+    normalized,
+    total,
+)
 from victor_otel.demo.model import ScriptedModel
-from victor_otel.demo.script import Script, Step, Usage
+from victor_otel.demo.script import Script
 from victor_otel.demo.view import differences
 from victor_otel.model.metric import Kind
 from victor_otel.victor import catalog
 
 pytestmark = pytest.mark.stack
 
-Series = Mapping[tuple[str, Labels], float]
 
-_IDENTITY = {"job", "instance", "__name__"}
 _OURS = '{__name__=~"(victor|gen_ai|mcp)_.+"}'
 _SESSION = [m for s in SCENARIOS if s.run is whole_demo for m in s.proves]
-
-
-def normalized(found: Mapping[Labels, float]) -> Series:
-    """By name and labels, without who sent it, and `le` as the number that it is."""
-    result: dict[tuple[str, Labels], float] = {}
-    for labels, value in found.items():
-        pairs = dict(labels)
-        if "le" in pairs:
-            pairs["le"] = str(float(pairs["le"]))
-        kept = frozenset((k, v) for k, v in pairs.items() if k not in _IDENTITY)
-        assert (pairs["__name__"], kept) not in result, f"{labels} is not unique"
-        result[pairs["__name__"], kept] = value
-    return result
-
-
-def cumulative(found: Series) -> Series:
-    """Counters and histograms, which must not differ; gauges move by themselves."""
-    suffixes = ("_total", "_bucket", "_count", "_sum", "victor_total_requests")
-    return {key: value for key, value in found.items() if key[0].endswith(suffixes)}
-
-
-def names(found: Series) -> set[str]:
-    return {name for name, _ in found}
-
-
-def exported_name(metric: Any) -> str:
-    suffix = "_count" if metric.kind is Kind.HISTOGRAM else ""
-    return metric.prometheus_name + suffix
-
-
-def counted(answer: Mapping[str, Any]) -> Series:
-    assert answer["problems"] == []
-    return {(name, frozenset(labels.items())): value for name, labels, value in answer["expected"]}
 
 
 def check_gauges(found: Series) -> None:
@@ -127,20 +102,6 @@ def test_one_session_is_the_same_on_three_routes_and_as_counted(agents: int) -> 
     assert names(in_process) == names(through_collector) == names(straight)
 
 
-def demo(*options: str) -> Any:
-    """What one real `victor-otel demo` counted, along the route that `options` say."""
-    done = subprocess.run(
-        [sys.executable, "-m", "victor_otel.demo", "--once", "--json", *options],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def test_our_own_pipeline_pushes_to_the_collector() -> None:
     with collector() as gateway, prometheus(collectors=[gateway]) as scraping:
         expected = counted(demo(f"--otlp={gateway.otlp_http}"))
@@ -171,14 +132,7 @@ def agrees(found: Mapping[Labels, float], expected: Series) -> bool:
     return True
 
 
-ANSWER = Step("The answer is 42. Task complete.", usage=Usage(prompt=5, completion=3))
 RUNS = 4
-
-
-def total(found: Series, name: str, **labels: str) -> float:
-    return sum(
-        value for (n, pairs), value in found.items() if n == name and labels.items() <= set(pairs)
-    )
 
 
 def test_one_shot_commands_add_up_through_the_collector_and_leave_no_gauges() -> None:

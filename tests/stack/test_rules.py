@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.rules import RULES
-from tests.stack.processes import SHIPPED, Prometheus, answer, program, wait_until
+from tests.stack.processes import Prometheus, answer, program, wait_until
+from tools.paths import DEPLOY
+from tools.rules import RULES
 
 pytestmark = pytest.mark.stack
 
-PROMETHEUS = SHIPPED / "prometheus"
-ALERTMANAGER = SHIPPED / "alertmanager" / "alertmanager.yml"
+PROMETHEUS = DEPLOY / "prometheus"
+ALERTMANAGER = DEPLOY / "alertmanager" / "alertmanager.yml"
 
 
 def output(*command: str | Path) -> str:

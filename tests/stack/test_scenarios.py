@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.scenarios import SCENARIOS
-from tests.stack.conftest import Played
+from tests.stack.played import Played
 from tests.stack.processes import Labels, series, wait_until
-from tests.stack.test_routes import Series, cumulative, exported_name, names, normalized
+from tests.stack.routes import Series, cumulative, exported_name, names, normalized
 from victor_otel.model.metric import Kind
 from victor_otel.victor import catalog
 

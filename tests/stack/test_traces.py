@@ -15,13 +15,14 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests import otlp
-from tests.processes import run
+from tests.kit import otlp
+from tests.kit.processes import run
 from tests.stack.backends import spans_to
+from tests.stack.collectors import TOKEN, labels, own
+from tests.stack.gateways import NAMES, agents, gateway
 from tests.stack.processes import (
     COLLECTOR_CONFIG,
     HOST,
-    SHIPPED,
     Collector,
     Prometheus,
     answer,
@@ -31,8 +32,7 @@ from tests.stack.processes import (
     wait_until,
 )
 from tests.stack.spans import ERROR, body, made, push
-from tests.stack.test_collector import TOKEN, labels, own
-from tests.stack.test_gateways import NAMES, agents, gateway
+from tools.paths import COLLECTOR
 from victor_otel.victor.areas.tools import DURATION
 
 pytestmark = pytest.mark.stack
@@ -312,7 +312,7 @@ def test_what_is_named_like_a_secret_is_masked_whatever_it_is() -> None:
 
 
 def test_the_documented_setting_masks_contents() -> None:
-    readme = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    readme = (COLLECTOR / "README.md").read_text(encoding="utf-8")
     (setting,) = re.findall(r"^  --set '(.*)'$", readme, re.MULTILINE)
     contents = {
         "gen_ai.input.messages": '[{"role": "user"}]',

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import browser
+from tests.kit.browser import browser
+from tests.kit.tree import Conversation, Node, Seen, conversations, hold
 from tests.stack.processes import wait_until
 from tests.stack.traces import (
     Backend,
@@ -19,7 +20,6 @@ from tests.stack.traces import (
     phoenix,
     played,
 )
-from tests.tree import Conversation, Node, Seen, conversations, hold
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 

@@ -1,7 +1,7 @@
 """Backends of spans, and what they show; and a process that plays sessions and exports their spans.
 
 `python -m tests.stack.traces` exports as its environment says, and prints the trees that must
-be seen: that of the demo and that of `tests.whole_session`.
+be seen: that of the demo and that of `tests.kit.whole_session`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import victor_otel
-from tests import whole_session
-from tests.processes import answer as answer_of
+from tests.kit import whole_session
+from tests.kit.processes import answer as answer_of
+from tests.kit.tree import Conversation, Node, Seen, of_demo
 from tests.stack.processes import HOST, answer, free_ports, program, running
-from tests.tree import Conversation, Node, Seen, of_demo
 from victor_otel import demo
 
 SERVICE = "garden"

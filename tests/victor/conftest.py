@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.victor.agents import Recorded, recording, sandboxed
+from tests.kit.agents import Recorded, recording, sandboxed
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.victor.agents import Recorded
+from tests.kit.agents import Recorded
 
 CACHE = "victor.cache.requests"
 

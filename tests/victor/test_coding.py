@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.victor.agents import Recorded, recording
-from tests.victor.test_tools import Bench, own_tool
+from tests.kit.agents import Recorded, recording
+from tests.kit.tools import Bench, own_tool
 
 FILES, LINES, ISSUES = (
     "victor.coding.files_analyzed",

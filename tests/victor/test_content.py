@@ -16,10 +16,10 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from tests.traced import Traced
-from tests.victor.agents import agent, model, recording
-from tests.victor.test_spans import SECRET
-from tests.victor.test_tools import Bench, asked, double, own_tool
+from tests.kit.agents import agent, model, recording
+from tests.kit.spans import SECRET
+from tests.kit.tools import Bench, asked, double, own_tool
+from tests.kit.traced import Traced
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.signals.contents import fitted
 from victor_otel.signals.settings import CAPTURE, HOOK

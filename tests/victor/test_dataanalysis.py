@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.kit.agents import Recorded, recording
 from tests.scenarios.dataanalysis import connected, shell_policy, write_cities
-from tests.victor.agents import Recorded, recording
 from victor_otel import record
 from victor_otel.victor.verticals import dataanalysis
 from victor_otel.victor.verticals.dataanalysis import MAX_VALUES, shell_status, size

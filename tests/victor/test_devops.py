@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.kit.agents import Recorded, recording
 from tests.scenarios.devops import (
     DockerError,
     Shell,
@@ -26,7 +27,6 @@ from tests.scenarios.devops import (
     terraform,
     unhealthy,
 )
-from tests.victor.agents import Recorded, recording
 from victor_otel.runtime import RUNTIME
 from victor_otel.victor.verticals import devops
 

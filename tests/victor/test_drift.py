@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import ROOT
+from tools.paths import ROOT
 from victor_otel.engine.health import Health
 from victor_otel.victor import classes, drift, enumerations, ourselves
 from victor_otel.victor.classes import VictorClass
@@ -217,9 +217,9 @@ importlib.machinery.PathFinder.find_spec = without
 
 _LOOK = """
 import asyncio, json, sys
-from scripts import radar
-from tests.victor.agents import Recorded, sandboxed
-from tests.victor.test_providers import own
+from tools import radar
+from tests.kit.agents import Recorded, sandboxed
+from tests.kit.providers import own
 from victor_otel.victor.areas import process
 import victor_otel
 from victor_otel.doctor import examine

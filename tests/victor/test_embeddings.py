@@ -11,9 +11,9 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan
 
+from tests.kit.agents import Recorded, recording
+from tests.kit.traced import Traced
 from tests.scenarios.embeddings import CURSED, Letters, ollama, on_ollama, service
-from tests.traced import Traced
-from tests.victor.agents import Recorded, recording
 
 DURATION = "gen_ai.client.embeddings.duration"
 HERE, CLIENT = trace.SpanKind.INTERNAL, trace.SpanKind.CLIENT

@@ -10,8 +10,8 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
-
 import victor
+
 from victor_otel.victor import enumerations, labels
 from victor_otel.victor.areas import components
 from victor_otel.victor.enumerations import Enumeration

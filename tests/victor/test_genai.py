@@ -14,13 +14,13 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics.export import HistogramDataPoint
 from prometheus_client import CollectorRegistry
 
+from tests.kit.agents import Points, Recorded, agent, model, recording
+from tests.kit.chat import ANSWER, ASK, DELEGATE, LOOK, spawner, team
+from tests.kit.interfaces import call, mcp_server, message, own_tools
+from tests.kit.providers import own, refused_key, response
+from tests.kit.tools import own_tool
+from tests.kit.traced import Traced
 from tests.scenarios.scenario import exported
-from tests.traced import Traced
-from tests.victor.agents import Points, Recorded, agent, model, recording
-from tests.victor.test_chat import ANSWER, ASK, DELEGATE, LOOK, spawner, team
-from tests.victor.test_interfaces import call, mcp_server, message, own_tools
-from tests.victor.test_providers import own, refused_key, response
-from tests.victor.test_tools import own_tool
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.guide import MetricsCollector
 from victor_otel.model.metric import Metric

@@ -10,7 +10,7 @@ import prometheus_client
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.victor.agents import Recorded, agent, model
+from tests.kit.agents import Recorded, agent, model
 from victor_otel import custom, intake
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.engine import failsafe

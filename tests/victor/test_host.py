@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.victor.agents import agent, model, recording
+from tests.kit.agents import agent, model, recording
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.runtime import RUNTIME
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.memory import Diary, entity, entity_memory
-from tests.traced import Traced
-from tests.victor.agents import Recorded, agent, model, recording
-from tests.victor.test_tools import own_tool
+from tests.kit.agents import Recorded, agent, model, recording
+from tests.kit.memory import Diary, Notes, coordinator, types
+from tests.kit.tools import own_tool
+from tests.kit.traced import Traced
+from tests.scenarios.memory import entity, entity_memory
 from victor_otel.demo.script import Step
 
 DONE, ACCURACY = "victor.memory.operations", "victor.memory.recall_accuracy"
@@ -41,21 +42,6 @@ def seen(recorded: Recorded) -> Points:
     return recorded.points(DONE, ERRORS)
 
 
-def coordinator(*providers: Any) -> Any:
-    from victor.storage.memory import UnifiedMemoryCoordinator
-
-    made = UnifiedMemoryCoordinator()
-    for provider in providers:
-        made.register_provider(provider)
-    return made
-
-
-def types() -> Any:
-    from victor.storage.memory import MemoryType
-
-    return MemoryType
-
-
 async def on_entities() -> tuple[Any, Any]:
     from victor.storage.memory import EntityMemoryAdapter
 
@@ -75,26 +61,6 @@ def forget(path: str, table: str) -> None:
     with sqlite3.connect(path) as rows:
         rows.execute(f"DROP TABLE {table}")
     rows.close()
-
-
-class Notes(Diary):
-    """A second memory, which can be slow, closed, broken or busy with something else."""
-
-    def __init__(self, *, raises: BaseException | None = None, available: bool = True) -> None:
-        super().__init__()
-        self.memory_type = types().CODE
-        self.raises = raises
-        self.available = available
-        self.asked = asyncio.Event()
-
-    def is_available(self) -> bool:
-        return self.available
-
-    async def search(self, query: Any) -> list[Any]:
-        self.asked.set()
-        if self.raises is not None:
-            raise self.raises
-        return await super().search(query)
 
 
 # What is counted, and how often

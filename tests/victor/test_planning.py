@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.kit.agents import Recorded
+from tests.kit.chat import own_vertical, response
 from tests.scenarios.planning import gardener, plan, readable, step
-from tests.victor.agents import Recorded
-from tests.victor.test_chat import own_vertical, response
 
 RATE, FEATURES, ERRORS = "victor.planning.success_rate", "victor.feature.usage", "victor.errors"
 

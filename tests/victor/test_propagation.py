@@ -16,13 +16,14 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from tests.otlp import http
-from tests.processes import ROOT, victor
-from tests.traced import Traced
-from tests.victor.agents import agent, model, recording
-from tests.victor.test_chat import ANSWER, ASK
-from tests.victor.test_interfaces import CHAT, client, mcp_server, message, own_tools, server
-from tests.victor.test_spans import tracing
+from tests.kit.agents import agent, model, recording
+from tests.kit.chat import ANSWER, ASK
+from tests.kit.interfaces import CHAT, client, mcp_server, message, own_tools, server
+from tests.kit.otlp import http
+from tests.kit.processes import victor
+from tests.kit.spans import tracing
+from tests.kit.traced import Traced
+from tools.paths import ROOT
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script
 from victor_otel.engine import failsafe
@@ -52,7 +53,7 @@ def above(span: ReadableSpan) -> tuple[str, str] | None:
 LISTENING = f"""
 import asyncio, json, sys
 sys.path.insert(0, {str(ROOT)!r})
-from tests.victor.test_interfaces import mcp_server, own_tools
+from tests.kit.interfaces import mcp_server, own_tools
 served = mcp_server(*own_tools())
 handle = served.handle_message
 async def watch(message):
@@ -93,7 +94,7 @@ os.environ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = sys.argv[1]
 os.environ["VICTOR_OTEL_EXIT_TIMEOUT"] = "20"
 import victor_otel
 victor_otel.start()
-from tests.victor.test_interfaces import mcp_server, own_tools
+from tests.kit.interfaces import mcp_server, own_tools
 asyncio.run(mcp_server(*own_tools()).start_stdio_server())
 """
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.kit.agents import Recorded, recording
+from tests.kit.traced import Traced
 from tests.scenarios.rag import CURSED, Words, bytes_in, document, on, passage, store_at
-from tests.traced import Traced
-from tests.victor.agents import Recorded, recording
 from victor_otel.engine import failsafe
 from victor_otel.victor.verticals import rag
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.kit.agents import Recorded, agent, recording
 from tests.scenarios.research import (
     ANSWER,
     BOOK,
@@ -20,7 +21,6 @@ from tests.scenarios.research import (
     served,
     small_web,
 )
-from tests.victor.agents import Recorded, agent, recording
 from victor_otel import record
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall

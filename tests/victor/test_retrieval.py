@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from opentelemetry import trace
 
+from tests.kit.agents import recording
+from tests.kit.traced import Traced
 from tests.scenarios.embeddings import ollama
 from tests.scenarios.retrieval import CODING, store_at
-from tests.traced import Traced
-from tests.victor.agents import recording
 from victor_otel.signals.settings import CAPTURE
 
 SECRET = "my secret"

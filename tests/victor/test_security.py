@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.kit.agents import Recorded
+from tests.kit.interfaces import client, point, server, websocket
+from tests.kit.tools import Bench, asked, double, human, own_tool, shell
 from tests.scenarios.security import ADVISORIES, advisory_source, security_manager
-from tests.victor.agents import Recorded
-from tests.victor.test_interfaces import client, point, server, websocket
-from tests.victor.test_tools import Bench, asked, double, human, own_tool, shell
 
 GRANTED = "victor.security.authorization_success_rate"
 REFUSED = "victor.security.failed_authorizations"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.victor.agents import Recorded, agent, model, recording
+from tests.kit.agents import Recorded, agent, model, recording
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.engine.asgi import Response
 from victor_otel.model.operation import Context, Operation

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.kit.agents import Recorded, agent, model
+from tests.kit.providers import openai
+from tests.kit.tools import double, own_tool
 from tests.scenarios.skills import PROMPT, Strategy, database, optimizer, selector, skill, use
-from tests.victor.agents import Recorded, agent, model
-from tests.victor.test_providers import openai
-from tests.victor.test_tools import double, own_tool
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall
 

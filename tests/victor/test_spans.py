@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -17,25 +15,16 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 
-from tests.processes import MCP_SERVER, run
-from tests.traced import Traced
-from tests.victor.agents import Recorded, agent, model, recording
-from tests.victor.test_chat import (
-    ANSWER,
-    ASK,
-    DELEGATE,
-    LOOK,
-    REFUSED,
-    answer_with,
-    seen,
-    spawner,
-    team,
-)
-from tests.victor.test_interfaces import CHAT as API_CHAT
-from tests.victor.test_interfaces import call, client, mcp_server, message, own_tools, server
-from tests.victor.test_providers import chunk, own, response
-from tests.victor.test_tools import Bench, double, own_tool
-from tests.victor.test_tools import asked as tool_call
+from tests.kit.agents import Recorded, agent, model, recording
+from tests.kit.chat import ANSWER, ASK, DELEGATE, LOOK, REFUSED, answer_with, seen, spawner, team
+from tests.kit.interfaces import CHAT as API_CHAT
+from tests.kit.interfaces import call, client, mcp_server, message, own_tools, server
+from tests.kit.processes import MCP_SERVER, run
+from tests.kit.providers import chunk, own, response
+from tests.kit.spans import SECRET, tracing
+from tests.kit.tools import Bench, double, own_tool
+from tests.kit.tools import asked as tool_call
+from tests.kit.traced import Traced
 from victor_otel.demo.model import ScriptedModel
 from victor_otel.demo.script import Script, Step, ToolCall
 from victor_otel.engine import failsafe
@@ -43,17 +32,6 @@ from victor_otel.instrumentor import VictorInstrumentor
 from victor_otel.runtime import RUNTIME
 
 TURN, CHAT, LS = "invoke_agent victor", "chat m", "execute_tool ls"
-
-SECRET = "my secret"
-
-
-@contextmanager
-def tracing(traced: Traced | None = None) -> Iterator[Traced]:
-    """Instrumented into a TracerProvider of the test's own, and nothing is wrong afterwards."""
-    traced = traced or Traced()
-    with recording(traced=traced):
-        yield traced
-    assert traced.problems() == []
 
 
 def ending(span: ReadableSpan) -> object:
@@ -420,8 +398,8 @@ LATE = """
 import asyncio
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from tests.traced import Traced
-from tests.victor.test_tools import own_tool
+from tests.kit.traced import Traced
+from tests.kit.tools import own_tool
 from victor_otel.instrumentor import VictorInstrumentor
 
 VictorInstrumentor().instrument()

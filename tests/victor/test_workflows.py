@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.victor.agents import Recorded, recording
+from tests.kit.agents import Recorded, recording
+from tests.kit.workflows import graph, named
 
 RUNS, FEATURES, ERRORS = "victor.workflow.executions", "victor.feature.usage", "victor.errors"
 HEALTH, QUEUE = "victor.component_health", "victor.queue_depth"
@@ -48,24 +49,6 @@ async def stumble(_state: Any) -> Any:
 async def dawdle(state: Any) -> Any:
     await asyncio.sleep(30)
     return state
-
-
-def graph(*steps: Any, **options: Any) -> Any:
-    """A compiled graph of the steps, one after the other."""
-    from victor.framework.graph import END, StateGraph
-
-    drawn = StateGraph(dict)
-    for number, step in enumerate(steps):
-        drawn.add_node(str(number), step)
-        drawn.add_edge(str(number), str(number + 1) if number + 1 < len(steps) else END)
-    drawn.set_entry_point("0")
-    return drawn.compile(**options)
-
-
-def named(*steps: Any, **options: Any) -> Any:
-    from victor.workflows.unified_compiler import CachedCompiledGraph
-
-    return CachedCompiledGraph(compiled_graph=graph(*steps), workflow_name="report", **options)
 
 
 def definition(transform: Any) -> Any:
@@ -304,12 +287,7 @@ async def test_planning_counts_when_a_plan_is_carried_out() -> None:
 
 
 async def test_component_health_is_victors_word_as_a_number() -> None:
-    from victor.core.health import (
-        CallableHealthCheck,
-        ComponentHealth,
-        HealthChecker,
-        HealthStatus,
-    )
+    from victor.core.health import CallableHealthCheck, ComponentHealth, HealthChecker, HealthStatus
 
     now = dict.fromkeys(("fine", "slow", "dead", "mute"), HealthStatus.HEALTHY)
 

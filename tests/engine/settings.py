@@ -1,0 +1,21 @@
+"""The variables of a process, in sets that tests name."""
+
+from __future__ import annotations
+
+ENABLED = "VICTOR_PROMETHEUS_ENABLED"
+
+EXPORTER = "OTEL_METRICS_EXPORTER"
+
+TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
+
+HISTOGRAMS = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
+
+CUMULATIVE, DELTA = {TEMPORALITY: "cumulative"}, {TEMPORALITY: "delta"}
+
+EXPONENTIAL = {HISTOGRAMS: "base2_exponential_bucket_histogram"}
+
+PUSHED = {EXPORTER: "otlp"}
+
+SERVED = {EXPORTER: "prometheus"}
+
+OURS = {ENABLED: "true"}

@@ -1,0 +1,75 @@
+"""Who imports whom among what is not shipped: tests and scripts stand on tools, and tools on none.
+
+Programs inside of strings import as well, so it is text that is read here.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools import dashboards, docs, kubernetes
+from tools.paths import ROOT
+
+_IMPORTED = re.compile(
+    r"^\W*(?:from|import) ((?:benchmarks|scripts|tests|tools)(?:\.\w+)*)", re.MULTILINE
+)
+
+
+def imported(folder: str) -> set[tuple[str, str]]:
+    """The modules of ours that the files of a folder name, each with its file."""
+    return {
+        (str(path.relative_to(ROOT)), module)
+        for path in sorted(Path(ROOT, folder).rglob("*.py"))
+        for module in _IMPORTED.findall(path.read_text(encoding="utf-8"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("folder", "may"),
+    [
+        ("tools", {"tools"}),
+        ("scripts", set[str]()),
+        ("tests", {"tools", "tests", "benchmarks"}),
+        ("benchmarks", {"tools", "tests", "benchmarks"}),
+        ("examples", set[str]()),
+        ("src", set[str]()),
+    ],
+)
+def test_each_folder_imports_what_it_stands_on_alone(folder: str, may: set[str]) -> None:
+    assert {one for one in imported(folder) if one[1].partition(".")[0] not in may} == set()
+
+
+def test_no_test_module_is_imported() -> None:
+    found = {one for folder in ("tests", "benchmarks", "tools") for one in imported(folder)}
+    assert {one for one in found if ".test_" in one[1] or one[1].endswith(".conftest")} == set()
+
+
+def test_what_tests_share_stands_on_no_tests() -> None:
+    assert {
+        one for one in imported("tests/kit") if not one[1].startswith(("tests.kit", "tools"))
+    } == set()
+
+
+def test_files_that_are_generated_as_a_whole_are_marked_so_and_no_others() -> None:
+    written = {**docs.files(), **dashboards.files(), **kubernetes.files()}
+    # Where a part of a page is generated, a marker ends it.
+    whole = {path for path, text in written.items() if "\n<!-- /" not in text}
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, check=True
+    )
+    marked = subprocess.run(
+        ["git", "check-attr", "--stdin", "-z", "linguist-generated"],
+        cwd=ROOT,
+        input=tracked.stdout,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    fields = marked.stdout.decode().split("\0")
+    found = {
+        ROOT / path for path, said in zip(fields[::3], fields[2::3], strict=False) if said == "set"
+    }
+    assert found == whole
