@@ -29,7 +29,7 @@ ours.propagate = False
 import victor_otel
 from tests.reliability.inside import Work, agent_of, provider_of
 from tests.kit.agents import sandboxed
-from victor_otel import custom, instrumentation
+from victor_otel import custom, instrumentation, record
 from victor_otel.runtime import RUNTIME
 
 console = io.StringIO()
@@ -151,8 +151,8 @@ with sandboxed():
         await collector.handle_error_event(Torn(words))
 
     async def own_numbers():
-        victor_otel.record.recall_accuracy(1, 2, memory_type=words)
-        victor_otel.record.synthesis_time(words)
+        record.recall_accuracy(1, 2, memory_type=words)
+        record.synthesis_time(words)
         custom.counter("acme.secrets", "secrets", labels={"kind": ("a", "b")}).add(kind=words)
         custom.counter("acme.long", "long", labels=["who"]).add(who=words * 10)
         custom.counter("acme.missing", "missing", labels=["who"]).add(**{secret: words})
