@@ -45,8 +45,12 @@ pytestmark = pytest.mark.stack
 
 README = (KUBERNETES / "README.md").read_text(encoding="utf-8")
 OPERATORS = ("ServiceMonitor", "PrometheusRule")
+EXTERNAL = "ExternalSecret"
 OLDEST, NEWEST = "1.30", "1.37"
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+ROWS = dict.fromkeys(OVERLAYS, ("gateway",)) | {"fleet": ("gateway", "agent")}
+"""The rows of Collectors in each overlay."""
+WORKLOAD = {"gateway": "StatefulSet/collector", "agent": "Deployment/collector-agent"}
 SETTING = re.compile(r"\$\{env:(VICTOR_COLLECTOR_\w+)(?::-([^}]*))?}")
 
 
@@ -218,7 +222,11 @@ def test_selectors_select(overlay: str) -> None:
         chosen = [
             name for name, pod in pods.items() if selects(each["spec"]["selector"], labels(pod))
         ]
-        assert chosen == ["Deployment/victor"]
+        assert [name.partition("/")[2] for name in chosen] == [each["metadata"]["name"]]
+    for each in of_kind(objects, "HorizontalPodAutoscaler"):
+        scaled = each["spec"]["scaleTargetRef"]
+        # Its replicas would be set back by each apply.
+        assert "replicas" not in named(objects, scaled["kind"], scaled["name"])["spec"]
     for each in of_kind(objects, "NetworkPolicy"):
         assert any(selects(each["spec"]["podSelector"], labels(pod)) for pod in pods.values())
 
@@ -261,6 +269,10 @@ def test_every_volume_and_account_exists(overlay: str) -> None:
                 assert mount.get("subPath", next(iter(data))) in data
 
 
+SECRETS = {"fleet": {"collector-tls", "collector-token"}}
+"""Those that an overlay needs beside the others'."""
+
+
 @each_overlay
 def test_secrets_are_required_and_none_is_shipped(overlay: str) -> None:
     objects = rendered(overlay)
@@ -272,30 +284,77 @@ def test_secrets_are_required_and_none_is_shipped(overlay: str) -> None:
         references += [
             each["valueFrom"]["secretKeyRef"] for each in given["env"] if "valueFrom" in each
         ]
-        assert not any(each.get("optional") for each in references)
-        asked |= {each["name"] for each in references}
-    assert asked == {"victor-api", "victor-provider"}
+        volumes = [each["secret"] for each in pod["spec"]["volumes"] if "secret" in each]
+        assert not any(each.get("optional") for each in (*references, *volumes))
+        asked |= {each["name"] for each in references} | {each["secretName"] for each in volumes}
+    assert asked == {"victor-api", "victor-provider"} | SECRETS.get(overlay, set())
     for name in asked:
         assert f"create secret generic {name}" in README
 
 
 @each_overlay
 def test_arguments_name_mounted_files_and_listening_ports(overlay: str) -> None:
-    pods = templates(rendered(overlay))
-    victor, collector = pods["Deployment/victor"], pods["StatefulSet/collector"]
+    objects = rendered(overlay)
+    pods = templates(objects)
+    victor = pods["Deployment/victor"]
     command = container(victor)["command"]
     assert command == ["victor", "serve", "--host", "0.0.0.0", "--port", str(ports(victor)["api"])]
     assert int(variables(victor)["VICTOR_PROMETHEUS_PORT"]) == ports(victor)["metrics"]
-    mounted = {each["mountPath"] for each in container(collector)["volumeMounts"]}
-    (argument,) = container(collector)["args"]
-    folder, name = argument.removeprefix("--config=").rsplit("/", 1)
-    assert folder in mounted
-    assert name == "config.yaml"
-    assert variables(collector)["VICTOR_COLLECTOR_QUEUE"].rsplit("/", 1)[0] in mounted
+    for row in ROWS[overlay]:
+        collector = pods[WORKLOAD[row]]
+        mounted = {each["mountPath"]: each["name"] for each in container(collector)["volumeMounts"]}
+        assert variables(collector)["VICTOR_COLLECTOR_QUEUE"].rsplit("/", 1)[0] in mounted
+        given = CONFIGURATIONS[overlay, row]
+        folder = "/etc/victor-collector"
+        assert container(collector)["args"] == [f"--config={folder}/{name}" for name in given]
+        volumes = {each["name"]: each for each in collector["spec"]["volumes"]}
+        there = config(objects)[volumes[mounted[folder]]["configMap"]["name"]]["data"]
+        # A copy says where it is from.
+        assert {name: there[name].split("\n", 1)[1] for name in given} == {
+            name: (COLLECTOR / name).read_text("utf-8") for name in given
+        }
+        read = "".join(there[name] for name in given)
+        assert set(variables(collector)) <= {name for name, _ in SETTING.findall(read)}
+        for setting in ("TLS_CERT", "TLS_KEY", "TOKEN_FILE"):
+            path = variables(collector).get(f"VICTOR_COLLECTOR_{setting}")
+            assert path is None or path.rsplit("/", 1)[0] in mounted
     defaults = dict(SETTING.findall((COLLECTOR / "config.yaml").read_text("utf-8")))
     default_ports = {int(value) for name, value in defaults.items() if name.endswith("_PORT")}
-    assert set(ports(collector).values()) == default_ports
-    assert set(variables(collector)) <= set(defaults)
+    assert set(ports(pods["StatefulSet/collector"]).values()) == default_ports
+
+
+CONFIGURATIONS = {
+    ("development", "gateway"): ("config.yaml",),
+    ("production", "gateway"): ("config.yaml",),
+    ("fleet", "gateway"): ("config.yaml", "gateway.yaml", "tls.yaml", "token.yaml"),
+    ("fleet", "agent"): ("config.yaml", "agent.yaml", "tls.yaml", "token.yaml"),
+}
+"""What each Collector is given, in this order."""
+
+
+@pytest.mark.parametrize(("overlay", "row"), CONFIGURATIONS)
+def test_the_collector_accepts_what_it_is_given(overlay: str, row: str, tmp_path: Path) -> None:
+    pod = templates(rendered(overlay))[WORKLOAD[row]]
+    for name in CONFIGURATIONS[overlay, row]:
+        (tmp_path / name).write_bytes((COLLECTOR / name).read_bytes())
+    done = subprocess.run(
+        [
+            program("collector"),
+            "validate",
+            *(f"--config={each.rpartition('/')[2]}" for each in container(pod)["args"]),
+        ],
+        cwd=tmp_path,
+        env={
+            **variables(pod),
+            "HOSTNAME": "collector-0",
+            "VICTOR_COLLECTOR_QUEUE": str(tmp_path / "queue"),
+            # As the Secret has it.
+            "VICTOR_COLLECTOR_GATEWAYS_HEADERS": "{authorization: Bearer abc}",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # How the pods run.
@@ -320,7 +379,8 @@ def test_victors_pods_fit_the_image(overlay: str) -> None:
 @each_overlay
 def test_every_pod_is_restricted(overlay: str) -> None:
     pods = templates(rendered(overlay))
-    assert set(pods) == {"Deployment/victor", "StatefulSet/collector", "CronJob/victor-run"}
+    collectors = {WORKLOAD[row] for row in ROWS[overlay]}
+    assert set(pods) == {"Deployment/victor", "CronJob/victor-run"} | collectors
     for pod in pods.values():
         spec = pod["spec"]
         assert spec["automountServiceAccountToken"] is False
@@ -339,7 +399,7 @@ def test_every_pod_is_restricted(overlay: str) -> None:
             "capabilities": {"drop": ["ALL"]},
         }
         kinds = {key for each in spec["volumes"] for key in each} - {"name"}
-        assert kinds <= {"emptyDir", "configMap"}
+        assert kinds <= {"emptyDir", "configMap", *(("secret",) if overlay in SECRETS else ())}
 
 
 def test_the_namespace_refuses_other_pods() -> None:
@@ -363,32 +423,64 @@ def test_every_container_has_bounds_and_a_pinned_image(overlay: str) -> None:
     }
     assert len(victors) == 1
     builder = yaml.safe_load((COLLECTOR / "builder.yaml").read_text(encoding="utf-8"))
-    image = container(pods["StatefulSet/collector"])["image"]
-    assert image == f"otel/opentelemetry-collector-contrib:{builder['dist']['version']}"
+    images = {container(pods[WORKLOAD[row]])["image"] for row in ROWS[overlay]}
+    assert images == {f"otel/opentelemetry-collector-contrib:{builder['dist']['version']}"}
 
 
 @each_overlay
 def test_the_collector_has_twice_the_memory_that_it_may_fill(overlay: str) -> None:
-    pod = templates(rendered(overlay))["StatefulSet/collector"]
-    limit = container(pod)["resources"]["limits"]["memory"]
-    assert limit == f"{2 * int(variables(pod)['VICTOR_COLLECTOR_MEMORY_MIB'])}Mi"
+    for row in ROWS[overlay]:
+        pod = templates(rendered(overlay))[WORKLOAD[row]]
+        limit = container(pod)["resources"]["limits"]["memory"]
+        assert limit == f"{2 * int(variables(pod)['VICTOR_COLLECTOR_MEMORY_MIB'])}Mi"
 
 
 @each_overlay
-def test_there_is_one_collector_and_its_totals_are_whole(overlay: str) -> None:
-    assert named(rendered(overlay), "StatefulSet", "collector")["spec"]["replicas"] == 1
+def test_all_points_of_a_stream_come_to_one_collector(overlay: str) -> None:
+    objects = rendered(overlay)
+    stateful = named(objects, "StatefulSet", "collector")["spec"]
+    pushed_to = named(objects, "Service", "collector")["spec"]["selector"]
+    (row,) = (row for row in ROWS[overlay] if pushed_to["app.kubernetes.io/component"] == row)
+    if row == "gateway":
+        assert stateful["replicas"] == 1
+        return
+    listed = yaml.safe_load(variables(templates(objects)[WORKLOAD[row]])[GATEWAYS])
+    pods = (f"collector-{number}" for number in range(stateful["replicas"]))
+    assert listed == {
+        "static": {"hostnames": [f"{pod}.{stateful['serviceName']}:4317" for pod in pods]}
+    }
+
+
+GATEWAYS = "VICTOR_COLLECTOR_GATEWAYS"
 
 
 @each_overlay
 def test_servers_are_probed_and_a_busy_one_is_not_killed(overlay: str) -> None:
     pods = templates(rendered(overlay))
-    for name in ("Deployment/victor", "StatefulSet/collector"):
+    for name in ("Deployment/victor", *(WORKLOAD[row] for row in ROWS[overlay])):
         given = container(pods[name])
         for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
             assert given[kind]["httpGet"]["port"] in ports(pods[name])
     liveness = container(pods["Deployment/victor"])["livenessProbe"]
     assert liveness["httpGet"]["path"] == "/health"
     assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 600
+
+
+PUSHED = {
+    "development": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"},
+    "production": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"},
+    "fleet": {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector:4318",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": "/etc/collector-ca/ca.crt",
+    },
+}
+"""Where runs push to, and whom they trust."""
+
+
+def test_runs_see_no_key_of_the_collector() -> None:
+    pod = templates(rendered("fleet"))["CronJob/victor-run"]
+    (secret,) = (each["secret"] for each in pod["spec"]["volumes"] if "secret" in each)
+    assert secret["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
 
 
 @each_overlay
@@ -401,12 +493,9 @@ def test_each_process_is_counted_in_one_way(overlay: str) -> None:
         "VICTOR_PROMETHEUS_HOST": "0.0.0.0",
         "VICTOR_PROMETHEUS_PORT": "9091",
     }
-    assert run == {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
-        "OTEL_METRIC_EXPORT_INTERVAL": "15000",
-        "VICTOR_OTEL_LIFETIME": "auto",
-    }
-    known = {variable.name for variable in settings.VARIABLES}
+    pushes = {"OTEL_METRIC_EXPORT_INTERVAL": "15000", "VICTOR_OTEL_LIFETIME": "auto"}
+    assert run == pushes | PUSHED[overlay]
+    known = {variable.name for variable in settings.VARIABLES} | {*PUSHED["fleet"]}
     assert set(server) | set(run) <= known
     offered = {each["port"] for each in named(objects, "Service", "collector")["spec"]["ports"]}
     assert 4318 in offered
@@ -434,6 +523,9 @@ def pair(label: str) -> dict[str, str]:
     return dict([label.split("=")])
 
 
+AGENT = WORKLOAD["agent"]
+
+
 def peers(objects: list[Object]) -> dict[str, Peer]:
     """By name: our pods, and who is around them."""
 
@@ -449,6 +541,7 @@ def peers(objects: list[Object]) -> dict[str, Peer]:
         "server": pod("Deployment/victor"),
         "run": pod("CronJob/victor-run"),
         "collector": pod("StatefulSet/collector"),
+        **({"agent": pod(AGENT)} if AGENT in templates(objects) else {}),
         "neighbour": Peer(pod={"app": "any"}, ours=True),
         "client": other("ingress", label="victor-client=true"),
         "monitoring": other("monitoring"),
@@ -467,13 +560,20 @@ WANTED = {
     ("monitoring", "collector", 8888, "TCP"),
     ("monitoring", "collector", 8889, "TCP"),
     ("monitoring", "collector", 8890, "TCP"),
-    ("run", "collector", 4317, "TCP"),
-    ("run", "collector", 4318, "TCP"),
     *(
         (victor, *target)
         for victor in ("server", "run")
         for target in (("provider", 443, "TCP"), ("dns", 53, "TCP"), ("dns", 53, "UDP"))
     ),
+}
+ONE_ROW = {("run", "collector", port, "TCP") for port in (4317, 4318)}
+TWO_ROWS = {
+    ("run", "agent", 4317, "TCP"),
+    ("run", "agent", 4318, "TCP"),
+    ("agent", "collector", 4317, "TCP"),
+    ("agent", "dns", 53, "TCP"),
+    ("agent", "dns", 53, "UDP"),
+    ("monitoring", "agent", 8888, "TCP"),
 }
 
 
@@ -493,23 +593,85 @@ def allowed(objects: list[Object], around: Mapping[str, Peer]) -> set[tuple[str,
 @each_overlay
 def test_the_network_lets_through_what_is_needed_and_nothing_else(overlay: str) -> None:
     objects = rendered(overlay)
-    assert allowed(objects, peers(objects)) == WANTED
+    passed = TWO_ROWS if "agent" in ROWS[overlay] else ONE_ROW
+    assert allowed(objects, peers(objects)) == WANTED | passed
 
 
 # The README.
 
 
-def of_ones_own(folder: Path, *examples: str) -> list[Object]:
+FILES = {block.text.splitlines()[0]: block.text for block in markdown.blocks(README, "yaml")}
+"""The README's examples by their first lines, which name the file."""
+
+
+def of_ones_own(folder: Path, *examples: str, name: str = "my-victor") -> list[Object]:
     """The README's examples of a kustomization, together and beside the exported folder."""
-    files = {block.text.splitlines()[0]: block.text for block in markdown.blocks(README, "yaml")}
     (folder / "deploy").symlink_to(DEPLOY)
-    mine = folder / "my-victor"
+    mine = folder / name
     mine.mkdir()
-    kustomization = "".join(files[f"# my-victor/kustomization.yaml{each}"] for each in examples)
-    (mine / "kustomization.yaml").write_text(kustomization, encoding="utf-8")
+    written: Object = {}
+    for each in examples:
+        written |= yaml.safe_load(FILES[f"# {name}/kustomization.yaml{each}"])
+    (mine / "kustomization.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
     (mine / "profiles.yaml").write_text("profiles: {}\n", encoding="utf-8")
-    (mine / "traces.yaml").write_text(files["# my-victor/traces.yaml"], encoding="utf-8")
+    (mine / "traces.yaml").write_text(FILES["# my-victor/traces.yaml"], encoding="utf-8")
     return kustomized(mine)
+
+
+def test_secrets_from_a_store_are_those_that_pods_ask_for(tmp_path: Path) -> None:
+    objects = of_ones_own(tmp_path, "", ", with secrets from a store")
+    secrets = of_kind(objects, EXTERNAL)
+    for each in secrets:
+        jsonschema.validate(each, operator_schema(EXTERNAL))
+    assert {each["metadata"]["name"]: each["metadata"]["namespace"] for each in secrets} == (
+        dict.fromkeys(("victor-provider", "victor-api", "collector-token"), "victor")
+    )
+    made = named(secrets, EXTERNAL, "collector-token")["spec"]["target"]["template"]["data"]
+    values = {name: text.replace("{{ .token }}", "abc") for name, text in made.items()}
+    # As the README's command makes it.
+    (command,) = (
+        block.text
+        for block in markdown.blocks(README, "sh")
+        if "generic collector-token" in block.text
+    )
+    literals = dict(re.findall(r'--from-literal=(\w+)="([^"]*)"', command))
+    assert {name: text.replace("$token", "abc") for name, text in literals.items()} == values
+
+
+def test_an_image_has_a_digest_where_one_is_given(tmp_path: Path) -> None:
+    pods = templates(of_ones_own(tmp_path, "", ", with digests"))
+    assert {container(pod)["image"] for pod in pods.values()} == {
+        f"registry.example.org/victor@sha256:{64 * '1'}",
+        f"otel/opentelemetry-collector-contrib@sha256:{64 * '2'}",
+    }
+
+
+def test_teams_reach_nobody_in_each_others_namespaces(tmp_path: Path) -> None:
+    teams = {}
+    for team in ("team-a", "team-b"):
+        folder = tmp_path / team
+        folder.mkdir()
+        teams[team] = of_ones_own(folder, "", name=team)
+        found = {each["metadata"].get("namespace", "none") for each in teams[team]}
+        assert found == {team, "none"}
+        assert named(teams[team], "Namespace", team)
+    here = peers(teams["team-a"])
+    for each in here.values():
+        if each.ours:
+            stranger = Peer(
+                namespace=pair("kubernetes.io/metadata.name=team-b"), pod=each.pod, ports=each.ports
+            )
+            assert not any(
+                admitted(teams["team-a"], source, target, port, "TCP")
+                for other in here.values()
+                if other.ours
+                for source, target in ((stranger, other), (other, stranger))
+                for port in PORTS
+            )
+    dashboards = [
+        name for team in teams.values() for name in config(team) if name.startswith("victor-dash")
+    ]
+    assert len(dashboards) == len(set(dashboards)) == 4
 
 
 def test_an_overlay_of_ones_own_sets_image_and_profile(tmp_path: Path) -> None:
@@ -563,7 +725,7 @@ def test_an_overlay_of_ones_own_sends_spans_through_the_collector_and_scrapes_as
             ("collector", "dns", 53),
         )
     }
-    assert allowed(objects, around) == WANTED | more | {("collector", "dns", 53, "UDP")}
+    assert allowed(objects, around) == WANTED | ONE_ROW | more | {("collector", "dns", 53, "UDP")}
 
 
 def test_every_command_says_what_it_needs() -> None:

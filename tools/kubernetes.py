@@ -1,11 +1,12 @@
 """Writes what deploy/kubernetes/ holds in another form: `--write`, or `--check` that it is so.
 
-The rules become PrometheusRule objects, one a file. The Collector's configuration is copied, since
-kustomize reads nothing above its own folder.
+The rules become PrometheusRule objects, one a file. The Collector's configurations are copied,
+since kustomize reads nothing above its own folder.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +58,30 @@ def rules_page() -> str:
     return _GENERATED.format("../../prometheus/rules") + documents
 
 
-def config_page() -> str:
-    """kubernetes/base/config.yaml."""
-    shipped = (COLLECTOR / "config.yaml").read_text(encoding="utf-8")
-    return _GENERATED.format("../../../collector/config.yaml") + shipped
+def copied(folder: Path, name: str) -> str:
+    """A configuration of the Collector, for the objects in a folder."""
+    shipped = COLLECTOR / name
+    above = os.path.relpath(shipped, folder)
+    return _GENERATED.format(above) + shipped.read_text(encoding="utf-8")
+
+
+COPIES = {
+    KUBERNETES / "base": ("config.yaml",),
+    KUBERNETES / "components" / "gateways" / "config": ("agent.yaml", "gateway.yaml"),
+    KUBERNETES / "components" / "secured" / "config": ("tls.yaml", "token.yaml"),
+}
+"""The Collector's configurations that a folder has."""
 
 
 def files() -> dict[Path, str]:
     """What is written."""
     return {
         KUBERNETES / "operator" / "rules.yaml": rules_page(),
-        KUBERNETES / "base" / "config.yaml": config_page(),
+        **{
+            folder / name: copied(folder, name)
+            for folder, names in COPIES.items()
+            for name in names
+        },
     }
 
 

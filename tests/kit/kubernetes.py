@@ -19,6 +19,17 @@ from tools.paths import DEPLOY
 KUBERNETES = DEPLOY / "kubernetes"
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+DEFINITIONS = {
+    **dict.fromkeys(
+        ("ServiceMonitor", "PrometheusRule"),
+        (OPERATOR, "example/prometheus-operator-crd/monitoring.coreos.com_{}s.yaml"),
+    ),
+    "ExternalSecret": (
+        "github.com/external-secrets/external-secrets@v1.3.2",
+        "config/crds/bases/external-secrets.io_{}s.yaml",
+    ),
+}
+"""Where a kind that is not Kubernetes' own is defined: the module, and the file in it."""
 
 Object = dict[str, Any]
 
@@ -142,16 +153,16 @@ def _is(peer: Mapping[str, Any], there: Peer) -> bool:
 
 @cache
 def operator_schema(kind: str) -> Object:
-    """The operator's schema of a kind, which refuses what it does not know."""
+    """An operator's schema of a kind, which refuses what it does not know."""
+    module, where = DEFINITIONS[kind]
     done = subprocess.run(
-        ["go", "mod", "download", "-json", OPERATOR], capture_output=True, text=True, timeout=240
+        ["go", "mod", "download", "-json", module], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    folder = Path(json.loads(done.stdout)["Dir"]) / "example" / "prometheus-operator-crd"
-    (path,) = folder.glob(f"*_{kind.lower()}s.yaml")
+    path = Path(json.loads(done.stdout)["Dir"], where.format(kind.lower()))
     definition = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)["spec"]
     assert definition["names"]["kind"] == kind
-    (version,) = definition["versions"]
+    (version,) = (each for each in definition["versions"] if each["storage"])
     schema = version["schema"]["openAPIV3Schema"]
     for node in _objects(schema):
         node.setdefault("additionalProperties", False)
