@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+
+from tests.kit import otlp
 from tests.kit.documentation import ELSEWHERE, blocks
-from tools.paths import ROOT
+from tools.paths import DEPLOY, ROOT
 from victor_otel.version import __version__
 
 
@@ -59,3 +65,80 @@ def test_what_the_pages_say_installs_the_package(tmp_path: Path) -> None:
     where = typed("pip show --files victor-otel", clone, path=inside)
     assert "Editable" not in where
     assert "victor_otel/deploy/compose.yaml" in where
+
+
+INJECTED = """
+import asyncio
+from victor.tools.base import BaseTool, ToolResult
+
+class Dig(BaseTool):
+    name = "dig"
+    description = "Digs."
+    parameters = {"type": "object", "properties": {}}
+
+    async def execute(self, _exec_ctx, **_):
+        return ToolResult(success=True, output="a hole")
+
+asyncio.run(Dig().execute({}))
+"""
+
+
+def test_what_an_operator_injects_instruments_a_victor_that_knows_nothing_of_it(
+    tmp_path: Path,
+) -> None:
+    image = (DEPLOY / "victor" / "injection.Dockerfile").read_text(encoding="utf-8")
+    (install,) = re.findall(r"^RUN (python -m pip (?:.*\\\n)*.*)", image, re.MULTILINE)
+    (distro,) = re.findall(r"^ARG DISTRO=(\S+)$", image, re.MULTILINE)
+    source = tmp_path / "source"
+    source.mkdir()
+    for each in ("src", "collector", "deploy"):
+        (source / each).symlink_to(ROOT / each)
+    for each in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / each, source)
+    injected = tmp_path / "autoinstrumentation"
+    command = (
+        install.replace("python -m", "python3 -m")
+        .replace("/autoinstrumentation", str(injected))
+        .replace("${VICTOR_OTEL}", str(source))
+        .replace("${DISTRO}", distro)
+    )
+    typed(command, tmp_path, path=outside())
+    victor = importlib.metadata.version("victor-ai")
+    typed(
+        f"python3 -m venv app && app/bin/pip install --quiet victor-ai=={victor} numpy",
+        tmp_path,
+        path=outside(),
+    )
+    with otlp.http() as backend:
+        # As the operator sets them for Python.
+        done = subprocess.run(
+            [tmp_path / "app" / "bin" / "python", "-c", INJECTED],
+            env={
+                "HOME": str(tmp_path),
+                "PYTHONPATH": f"{injected}/opentelemetry/instrumentation/auto_instrumentation:{injected}",
+                "OTEL_SERVICE_NAME": "garden",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{backend.port}",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+                "OTEL_METRICS_EXPORTER": "otlp",
+                "OTEL_TRACES_EXPORTER": "none",
+                "OTEL_LOGS_EXPORTER": "none",
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+    assert executions(backend) == {"garden": 1}
+
+
+def executions(backend: otlp.Backend) -> dict[str, int]:
+    """The tool calls that arrived, by service."""
+    found: dict[str, int] = {}
+    for body in backend.requests:
+        for each in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+            named = {one.key: one.value.string_value for one in each.resource.attributes}
+            for metric in (one for scope in each.scope_metrics for one in scope.metrics):
+                if metric.name == "victor.tool.executions":
+                    points = metric.sum.data_points
+                    found[named["service.name"]] = sum(point.as_int for point in points)
+    return found

@@ -646,6 +646,24 @@ def test_an_image_has_a_digest_where_one_is_given(tmp_path: Path) -> None:
     }
 
 
+def test_injected_pods_push_to_the_collector(tmp_path: Path) -> None:
+    objects = of_ones_own(tmp_path, "", ", with injection")
+    spec = named(objects, "Instrumentation", "victor")["spec"]
+    assert spec["python"]["image"] == "registry.example.org/victor-otel-injection:0.1.0"
+    url = urlsplit(spec["exporter"]["endpoint"])
+    offered = named(objects, "Service", url.hostname)["spec"]["ports"]
+    assert url.port in {each["port"] for each in offered}
+    # What the operator sets for Python, and what is set here.
+    operators = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": spec["exporter"]["endpoint"],
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_METRICS_EXPORTER": "otlp",
+    }
+    own = {each["name"]: each["value"] for each in spec["python"]["env"]}
+    told = Settings.from_environment(operators | own)
+    assert (told.exporters, told.trace_exporters) == (("otlp",), ())
+
+
 def test_teams_reach_nobody_in_each_others_namespaces(tmp_path: Path) -> None:
     teams = {}
     for team in ("team-a", "team-b"):
