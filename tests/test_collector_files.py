@@ -160,6 +160,20 @@ def test_a_backend_leaves_the_pages_for_prometheus_as_they_are() -> None:
             assert set(changed) == {"exporters"}, "gateway.yaml has processors of its own"
 
 
+def test_a_total_of_short_runs_is_not_forgotten_while_it_grows() -> None:
+    processors = load("backends/deltas")["processors"]
+    # Or it would be sent whole once more.
+    assert processors["cumulativetodelta/short"]["max_staleness"] == "0s"
+
+
+def test_the_page_of_backends_has_every_variable_of_their_files() -> None:
+    page = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE))
+    files = "".join((COLLECTOR / f"{name}.yaml").read_text() for name in BACKENDS)
+    of_gateways = {"VICTOR_COLLECTOR_GATEWAY_NAME", "HOSTNAME"}
+    assert set(re.findall(r"\$\{env:(\w+)", files)) - of_gateways == rows
+
+
 def listeners(configuration: Mapping[str, Any]) -> Iterator[str]:
     """Every address on which a configuration would listen."""
     for each in configuration.get("receivers", {}).values():

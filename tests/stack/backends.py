@@ -50,9 +50,9 @@ _JOB_AND_INSTANCE = [
 
 
 @contextmanager
-def victoria_metrics(folder: Path) -> Iterator[str]:
+def victoria_metrics(folder: Path, port: int | None = None) -> Iterator[str]:
     """Run VictoriaMetrics on `folder`; its URL answers queries as Prometheus does."""
-    (port,) = free_ports(1)
+    port = port or free_ports(1)[0]
     url = f"http://{HOST}:{port}"
     relabel = folder / "relabel.yml"
     # JSON is YAML.

@@ -24,6 +24,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
+from tests import otlp
 from tests.processes import environment
 from tests.stack import short_runs
 from tests.stack.backends import (
@@ -34,6 +35,7 @@ from tests.stack.backends import (
     stored,
     victoria_metrics,
 )
+from tests.stack.load import push
 from tests.stack.processes import (
     COLLECTOR_CONFIG,
     HOST,
@@ -63,6 +65,7 @@ ADDRESSES = {
     "VICTOR_COLLECTOR_BACKEND_HTTP": "https://otlp.example.com",
     "VICTOR_COLLECTOR_BACKEND_REMOTE_WRITE": "https://metrics.example.com/api/v1/write",
 }
+SHORT_RUN = frozenset({("job", "victor"), ("interface", "cli"), ("status", "success")})
 TOKEN = {"VICTOR_COLLECTOR_TOKEN_FILE": "/run/secrets/victor-token"}
 # Shipped are 10 s.
 HURRY = ("processors::interval/deltas::interval=2s",)
@@ -133,6 +136,30 @@ def test_what_must_be_given_is_missed(names: Sequence[str], complaint: str) -> N
     assert complaint in validate(files, **given)
 
 
+@pytest.mark.parametrize(
+    "names", [("remote-write",), ("honeycomb",), ("deltas", "datadog")], ids="+".join
+)
+def test_the_key_of_a_backend_comes_from_a_file_and_is_in_no_log(
+    names: Sequence[str], tmp_path: Path
+) -> None:
+    secret = tmp_path / "headers"
+    secret.write_text("x-key: s3cr3t\n")
+    with otlp.http() as backend:
+        url = f"http://{HOST}:{backend.port}"
+        variables = {
+            **dict.fromkeys(ADDRESSES, url),
+            "VICTOR_COLLECTOR_BACKEND_HEADERS": "${file:" + str(secret) + "}",
+        }
+        files = [COLLECTOR_CONFIG, *(FOLDER / f"{name}.yaml" for name in names)]
+        settings = HURRY if DELTAS in files else ()
+        with collector(*files, environment=variables, settings=settings) as gateway:
+            with process(gateway.otlp_http, "replica") as serve:
+                serve(1)
+            wait_until(lambda: backend.headers)
+            assert "s3cr3t" not in gateway.log.read_text()
+    assert {each["X-Key"] for each in backend.headers} == {"s3cr3t"}
+
+
 # --- Remote write ------------------------------------------------------------------------------
 
 
@@ -167,6 +194,23 @@ def test_by_remote_write_arrive_the_series_that_the_collector_shows(tmp_path: Pa
             return True
 
         wait_until(found_all, 20)
+
+
+def test_what_a_store_that_is_away_has_not_taken_arrives_when_it_is_back(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    address = f"http://{HOST}:{port}/api/v1/write"
+    with collector(
+        COLLECTOR_CONFIG,
+        REMOTE_WRITE,
+        environment={"VICTOR_COLLECTOR_BACKEND_REMOTE_WRITE": address},
+    ) as gateway:
+        with otlp.http(503, port=port) as away:
+            assert push(gateway.otlp_http, "pod").acknowledged
+            # The exporter's own patience is 5 s, one pause.
+            wait_until(lambda: len(away.requests) == 4)
+        with victoria_metrics(tmp_path, port) as url:
+            key = REQUESTS.prometheus_name, SHORT_RUN
+            wait_until(lambda: stored(url).get(key) == 1, 60)
 
 
 def pages(gateway: Collector) -> dict[Key, float]:
@@ -346,18 +390,3 @@ def test_each_gateway_sends_the_deltas_of_its_own_streams() -> None:
         total.pop((REQUESTS.prometheus_name, frozenset({("status", "success")})))
         assert not differences(total, times(2, short_runs.expected(20)))
         assert all(arrived(each) for each in (first, second))
-
-
-def test_headers_come_from_a_file(tmp_path: Path) -> None:
-    secret = tmp_path / "headers"
-    secret.write_text("dd-api-key: s3cr3t\n")
-    headers = "${file:" + str(secret) + "}"
-    with (
-        delta_vendor() as vendor,
-        by_deltas(vendor, VICTOR_COLLECTOR_BACKEND_HEADERS=headers) as gateway,
-    ):
-        with process(gateway.otlp_http, "replica") as serve:
-            serve(1)
-        wait_until(lambda: vendor.http.headers)
-        assert "s3cr3t" not in gateway.log.read_text()
-    assert {each["Dd-Api-Key"] for each in vendor.http.headers} == {"s3cr3t"}
