@@ -95,7 +95,7 @@ CONTRACTS = "tests/victor/test_contract.py"
 OF_SPANS = tuple(f"tests/victor/test_{name}.py" for name in ("spans", "propagation", "content"))
 ON_BOTH_ROUTES = "tests/stack/test_scenarios.py"
 OF_THE_WHEEL = "tests/stack/test_export.py"
-FREE_PORTS = ("backends", "collector", "gateways", "paging", "short_runs", "traces")
+FREE_PORTS = ("backends", "collector", "gateways", "paging", "short_runs", "traces", "vendors")
 OF_THE_COLLECTOR = tuple(f"tests/stack/test_{name}.py" for name in FREE_PORTS)
 
 

@@ -13,12 +13,15 @@ import yaml
 from tools.paths import COLLECTOR, ROOT
 
 CONFIGURATIONS = ("config", "tls", "token", "agent", "gateway")
+BACKENDS = tuple(sorted(f"backends/{path.stem}" for path in (COLLECTOR / "backends").iterdir()))
 KINDS = ("receivers", "processors", "connectors", "exporters", "extensions")
 # Modules that are not called by the name of the component and of its kind.
 MODULES = {
     ("exporters", "otlp_grpc"): "otlpexporter",
     ("extensions", "file_storage"): "filestorage",
 }
+# They would bring the software kits of three clouds along.
+CONTRIB_ONLY = {"azureauthextension", "googleclientauthextension", "sigv4authextension"}
 # --config takes a file, ${env:...} a variable, and --set yaml.
 PROVIDERS = {"envprovider", "fileprovider", "yamlprovider"}
 HOST = "${env:VICTOR_COLLECTOR_HOST:-127.0.0.1}"
@@ -50,15 +53,19 @@ def last(paths: Mapping[str, str]) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_builder_has_exactly_the_components_of_the_configurations(kind: str) -> None:
-    used = {module(kind, name) for each in CONFIGURATIONS for name in load(each).get(kind, ())}
-    assert last(modules(kind)) == sorted(used)
+    used = {
+        module(kind, name)
+        for each in (*CONFIGURATIONS, *BACKENDS)
+        for name in load(each).get(kind, ())
+    }
+    assert last(modules(kind)) == sorted(used - CONTRIB_ONLY)
 
 
 def test_builder_has_exactly_the_providers_that_are_used() -> None:
     assert last(modules("providers")) == sorted(PROVIDERS)
     schemes = {
         scheme
-        for each in CONFIGURATIONS
+        for each in (*CONFIGURATIONS, *BACKENDS)
         for scheme in re.findall(r"\$\{(\w+):", (COLLECTOR / f"{each}.yaml").read_text())
     }
     assert schemes == {"env"}
@@ -80,6 +87,7 @@ def test_the_contrib_distribution_has_every_component() -> None:
     assert contrib == sorted(contrib)
     ours = {path for kind in (*KINDS, "providers") for path in modules(kind)}
     assert ours - set(contrib) == set()
+    assert set(last(dict.fromkeys(contrib, ""))) >= CONTRIB_ONLY
 
 
 def processors(*names: str, pipeline: str) -> list[str]:
@@ -125,6 +133,44 @@ def test_token_adds_one_extension_to_those_of_config() -> None:
     alone = load("config")["service"]["extensions"]
     assert load("token")["service"]["extensions"] == [*alone, "bearertokenauth"]
     assert all("extensions" not in load(name)["service"] for name in ("agent", "gateway"))
+
+
+def test_what_needs_the_contrib_distribution_says_so() -> None:
+    for name in BACKENDS:
+        used = {module("extensions", each) for each in load(name).get("extensions", ())}
+        said = "Needs the contrib distribution." in (COLLECTOR / f"{name}.yaml").read_text()
+        assert bool(used & CONTRIB_ONLY) == said, name
+
+
+def test_a_backend_adds_its_authenticator_to_the_extensions_of_config() -> None:
+    alone = load("config")["service"]["extensions"]
+    for name in BACKENDS:
+        own = list(load(name).get("extensions", {}))
+        assert load(name)["service"].get("extensions", [*alone, *own]) == [*alone, *own], name
+
+
+def test_a_backend_leaves_the_pages_for_prometheus_as_they_are() -> None:
+    pages = {side: f"prometheus/{side}" for side in ("long", "short")}
+    for name in BACKENDS:
+        pipelines = load(name)["service"].get("pipelines", {})
+        for side, page in pages.items():
+            changed = pipelines.get(f"metrics/{side}", {"exporters": [page]})
+            assert changed["exporters"][0] == page, name
+            assert set(changed) == {"exporters"}, "gateway.yaml has processors of its own"
+
+
+def test_a_total_of_short_runs_is_not_forgotten_while_it_grows() -> None:
+    processors = load("backends/deltas")["processors"]
+    # Or it would be sent whole once more.
+    assert processors["cumulativetodelta/short"]["max_staleness"] == "0s"
+
+
+def test_the_page_of_backends_has_every_variable_of_their_files() -> None:
+    page = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE))
+    files = "".join((COLLECTOR / f"{name}.yaml").read_text() for name in BACKENDS)
+    of_gateways = {"VICTOR_COLLECTOR_GATEWAY_NAME", "HOSTNAME"}
+    assert set(re.findall(r"\$\{env:(\w+)", files)) - of_gateways == rows
 
 
 def listeners(configuration: Mapping[str, Any]) -> Iterator[str]:

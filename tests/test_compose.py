@@ -319,7 +319,7 @@ def test_the_documented_override_scrapes_victor_instead(tmp_path: Path) -> None:
 
 
 def test_the_documented_override_keeps_the_queue_of_a_backend(tmp_path: Path) -> None:
-    (override,) = examples("Backends")
+    override, _ = examples("Backends")
     loaded = project(copied(tmp_path), override)
     collector = services(loaded)["collector"]
     headers = "${file:/run/secrets/traces_headers}"
@@ -331,6 +331,26 @@ def test_the_documented_override_keeps_the_queue_of_a_backend(tmp_path: Path) ->
     assert Path(target) == Path(collector.environment["VICTOR_COLLECTOR_QUEUE"]).parent
     assert f"--volume {loaded['volumes']['queue']['name']}:/queue" in section("Backends")
     assert f" {collector.settings['user']} /queue" in section("Backends")
+
+
+def test_the_documented_override_gives_the_collector_the_files_and_the_key_of_a_vendor(
+    tmp_path: Path,
+) -> None:
+    _, override = examples("Backends")
+    folder = copied(tmp_path)
+    backends = tmp_path / "collector" / "backends"
+    collector = services(project(folder, override))["collector"]
+    (mounted,) = (
+        each for each in collector.settings["volumes"] if each["target"].endswith("backends")
+    )
+    assert (Path(mounted["source"]), mounted["read_only"]) == (backends, True)
+    for argument in collector.settings["command"][1:]:
+        path = Path(argument.removeprefix("--config="))
+        assert path.parent == Path(mounted["target"])
+        assert (backends / path.name).is_file()
+    (secret,) = collector.settings["secrets"]
+    headers = collector.environment["VICTOR_COLLECTOR_BACKEND_HEADERS"]
+    assert headers == f"${{file:{secret['target']}}}"
 
 
 def test_both_backends_are_named_in_env_and_by_default_there_is_none(

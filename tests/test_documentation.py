@@ -54,6 +54,7 @@ PROPER = {
     *("OpenTelemetry", "PagerDuty", "GitHub", "DevOps", "PromQL", "ReplicaSet", "StatefulSet"),
     *("ConfigMap", "NetworkPolicy", "NetworkPolicies", "ServiceMonitor", "PrometheusRule"),
     *("DataAnalysis", "KiB", "MiB", "PyPI", "VictoriaMetrics", "LoggerProvider"),
+    *("OrgID", "RemoteWrite"),  # of a header of Mimir's and of a permission of Amazon's
     *("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"),  # in a web configuration
     *("ServiceDown", "CodingAnalysisBacklog"),  # of an earlier guide, as docs/alerts.md says
 }
@@ -197,7 +198,7 @@ def test_alerts_and_classes_that_are_named_exist(page: Path) -> None:
 
 @each_page
 def test_variables_that_are_named_exist(page: Path) -> None:
-    collector = "\n".join(path.read_text("utf-8") for path in ROOT.glob("collector/*.yaml"))
+    collector = "\n".join(path.read_text("utf-8") for path in ROOT.glob("collector/**/*.yaml"))
     read = "\n".join((ours(), collector, source_of("opentelemetry"), source_of("victor")))
     named = set(re.findall(r"\b(?:VICTOR|OTEL)_[A-Z_]*[A-Z]\b", prose(page)))
     assert {name for name in named if not re.search(rf"\b{name}\b", read)} == set()

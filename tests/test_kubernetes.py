@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -614,7 +615,10 @@ def of_ones_own(folder: Path, *examples: str, name: str = "my-victor") -> list[O
         written |= yaml.safe_load(FILES[f"# {name}/kustomization.yaml{each}"])
     (mine / "kustomization.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
     (mine / "profiles.yaml").write_text("profiles: {}\n", encoding="utf-8")
-    (mine / "traces.yaml").write_text(FILES["# my-victor/traces.yaml"], encoding="utf-8")
+    for each in ("traces", "backend"):
+        (mine / f"{each}.yaml").write_text(FILES[f"# my-victor/{each}.yaml"], encoding="utf-8")
+    for each in ("deltas.yaml", "datadog.yaml"):
+        shutil.copy(COLLECTOR / "backends" / each, mine)
     return kustomized(mine)
 
 
@@ -744,6 +748,29 @@ def test_an_overlay_of_ones_own_sends_spans_through_the_collector_and_scrapes_as
         )
     }
     assert allowed(objects, around) == WANTED | ONE_ROW | more | {("collector", "dns", 53, "UDP")}
+
+
+def test_an_overlay_of_ones_own_gives_the_collector_the_files_and_the_key_of_a_backend(
+    tmp_path: Path,
+) -> None:
+    objects = of_ones_own(tmp_path, ", with a backend")
+    for each in objects:
+        if each["kind"] not in OPERATORS:
+            kubernetes_validate.validate(each, OLDEST, strict=True)
+    pod = templates(objects)["StatefulSet/collector"]
+    mounted = {each["name"]: each["mountPath"] for each in container(pod)["volumeMounts"]}
+    volumes = {each["name"]: each for each in pod["spec"]["volumes"]}
+    files = config(objects)[volumes["backend"]["configMap"]["name"]]["data"]
+    given = [argument.removeprefix("--config=") for argument in container(pod)["args"]]
+    assert given[1:] == [f"{mounted['backend']}/{name}" for name in ("deltas.yaml", "datadog.yaml")]
+    assert {Path(path).name for path in given[1:]} == set(files)
+    headers = variables(pod)["VICTOR_COLLECTOR_BACKEND_HEADERS"]
+    assert headers == f"${{file:{mounted['backend-headers']}/headers}}"
+    secret = volumes["backend-headers"]["secret"]["secretName"]
+    assert f"secret generic {secret} --from-file=headers=" in README
+    outside = [("collector", *to) for to in (("provider", 443, "TCP"), ("dns", 53, "TCP"))]
+    more = {*outside, ("collector", "dns", 53, "UDP")}
+    assert allowed(objects, peers(objects)) == WANTED | ONE_ROW | more
 
 
 def test_every_command_says_what_it_needs() -> None:

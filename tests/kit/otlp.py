@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +23,9 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as tra
 
 @dataclass
 class Backend:
-    """A backend. `answer` is an HTTP status or the name of a gRPC code; it may change."""
+    """A backend. `answer` is the name of a gRPC code, or an HTTP status or what finds one for a
+    body; it may change.
+    """
 
     answer: Any
     port: int = 0
@@ -48,6 +50,9 @@ class Backend:
                 kept.extend(span for scope in each.scope_spans for span in scope.spans)
         return found
 
+    def status(self, body: bytes) -> int:
+        return self.answer(body) if callable(self.answer) else self.answer
+
     def take(self, body: bytes, headers: Mapping[str, str], *, traces: bool = False) -> None:
         (self.traces if traces else self.requests).append(body)
         self.headers.append(headers)
@@ -57,7 +62,10 @@ class Backend:
 
 @contextmanager
 def http(
-    answer: int = 200, authority: Path | None = None, clients: bool = False, port: int = 0
+    answer: int | Callable[[bytes], int] = 200,
+    authority: Path | None = None,
+    clients: bool = False,
+    port: int = 0,
 ) -> Iterator[Backend]:
     """One of HTTP; with `authority`, where its root is written, one of TLS."""
     backend = Backend(answer)
@@ -70,7 +78,7 @@ def http(
             packed = self.headers.get("content-encoding") == "gzip"
             whole = gzip.decompress(body) if packed else body
             backend.take(whole, dict(self.headers), traces=self.path.endswith("/v1/traces"))
-            self.send_response(backend.answer)
+            self.send_response(backend.status(whole))
             self.send_header("content-length", "0")
             self.send_header("location", "/elsewhere")
             self.end_headers()

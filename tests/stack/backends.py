@@ -1,4 +1,4 @@
-"""OTLP backends behind the Collector: two vendors', and one that only notes what it is sent."""
+"""Backends behind the Collector: two vendors', a stand-in for a third, and one that takes notes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,33 @@ import gzip
 import json
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
-from tests.stack.processes import HOST, free_ports, program, prometheus_in, running
+from tests.kit import otlp
+from tests.stack.processes import (
+    DIRECT,
+    HOST,
+    Labels,
+    free_ports,
+    program,
+    prometheus_in,
+    running,
+    series,
+)
 from tools.paths import DEPLOY
+from victor_otel.victor import catalog
 
 # What VictoriaMetrics must be told to show the series that Prometheus shows: names by the same
 # rule, no label from the scope (it holds our version), and of the resource job and instance.
@@ -30,15 +44,15 @@ _PROMETHEUS_NAMES = (
 )
 _JOB_AND_INSTANCE = [
     {"action": "labelmap", "regex": "service_(instance)_id"},
-    {"source_labels": ["service_name"], "target_label": "job"},
+    {"source_labels": ["service_name"], "regex": "(.+)", "target_label": "job"},
     {"action": "labeldrop", "regex": "service_.+"},
 ]
 
 
 @contextmanager
-def victoria_metrics(folder: Path) -> Iterator[str]:
+def victoria_metrics(folder: Path, port: int | None = None) -> Iterator[str]:
     """Run VictoriaMetrics on `folder`; its URL answers queries as Prometheus does."""
-    (port,) = free_ports(1)
+    port = port or free_ports(1)[0]
     url = f"http://{HOST}:{port}"
     relabel = folder / "relabel.yml"
     # JSON is YAML.
@@ -134,3 +148,103 @@ def _points(request: ExportMetricsServiceRequest) -> Iterable[Point]:
                         start=point.start_time_unix_nano,
                         time=point.time_unix_nano,
                     )
+
+
+Key = tuple[str, Labels]
+
+
+def identified(found: Mapping[Labels, float]) -> dict[Key, float]:
+    """By name and all labels, job and instance too; `le` as the number that it is."""
+    result: dict[Key, float] = {}
+    for labels, value in found.items():
+        pairs = dict(labels)
+        name = pairs.pop("__name__")
+        if "le" in pairs:
+            pairs["le"] = str(float(pairs["le"]))
+        result[name, frozenset(pairs.items())] = value
+    return result
+
+
+_looks = count()
+
+
+def stored(victoria_metrics_url: str) -> dict[Key, float]:
+    """What VictoriaMetrics has of Victor's series."""
+    # It finds new series once it has flushed what it holds in memory, and keeps which ones a
+    # selector has matched: each look has a selector of its own.
+    assert DIRECT.open(f"{victoria_metrics_url}/internal/force_flush").status == 200
+    ours = f'{{__name__=~"victor_.+",__name__!="victor_total_requests",look!="{next(_looks)}"}}'
+    return identified(series(victoria_metrics_url, ours))
+
+
+_CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+_PROMETHEUS_NAME = {metric.name: metric.prometheus_name for metric in catalog.METRICS}
+
+
+@dataclass
+class DeltaVendor:
+    """Stands in for a vendor that counts by deltas, by what Datadog says of its intake.
+
+    It refuses a request with a total in it. Of a resource it keeps the name of the service, and of
+    the points of one series and second the last one.
+    """
+
+    url: str = ""
+    http: otlp.Backend = field(default_factory=lambda: otlp.Backend(200))
+    points: dict[tuple[Key, int], float] = field(default_factory=dict["tuple[Key, int]", float])
+    refused: int = 0
+
+    def answer(self, body: bytes) -> int:
+        request = ExportMetricsServiceRequest.FromString(body)
+        found = [
+            (metric, point)
+            for resource in request.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            for point in (*metric.sum.data_points, *metric.histogram.data_points)
+        ]
+        if any(_is_total(metric) for metric, _ in found):
+            self.refused += 1
+            return 400
+        for metric, point in found:
+            labels = frozenset(
+                (each.key.replace(".", "_"), each.value.string_value) for each in point.attributes
+            )
+            for key, value in _counted(metric, point, labels):
+                self.points[key, point.time_unix_nano // 10**9] = value
+        return 200
+
+    def counted(self, *without: str) -> dict[Key, float]:
+        """All deltas added up, by Prometheus's names, less some labels."""
+        total: defaultdict[Key, float] = defaultdict(float)
+        for ((name, labels), _), value in list(self.points.items()):
+            kept = frozenset(pair for pair in labels if pair[0] not in without)
+            total[name, kept] += value
+        return dict(total)
+
+
+def _is_total(metric: Any) -> bool:
+    if metric.HasField("histogram"):
+        return metric.histogram.aggregation_temporality == _CUMULATIVE
+    return metric.sum.is_monotonic and metric.sum.aggregation_temporality == _CUMULATIVE
+
+
+def _counted(metric: Any, point: Any, labels: Labels) -> Iterator[tuple[Key, float]]:
+    name: str = _PROMETHEUS_NAME.get(metric.name, metric.name)
+    if metric.HasField("sum"):
+        yield (name, labels), point.as_int or point.as_double
+        return
+    yield (f"{name}_count", labels), point.count
+    yield (f"{name}_sum", labels), point.sum
+    bounds = (*point.explicit_bounds, float("inf"))
+    counts: Sequence[int] = point.bucket_counts
+    for bound, value in zip(bounds, accumulate(counts), strict=True):
+        yield (f"{name}_bucket", labels | {("le", str(bound))}), value
+
+
+@contextmanager
+def delta_vendor() -> Iterator[DeltaVendor]:
+    vendor = DeltaVendor()
+    with otlp.http(vendor.answer) as vendor.http:
+        vendor.url = f"http://{HOST}:{vendor.http.port}"
+        yield vendor

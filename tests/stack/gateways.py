@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+from tests.stack.backends import Key
 from tests.stack.collectors import AGENT, GATEWAY
 from tests.stack.processes import COLLECTOR_CONFIG, Collector, collector
 
@@ -50,3 +51,7 @@ def address(each: Collector) -> str:
 def agents(gateways: Sequence[Collector], count: int = 2) -> Generator[list[Collector]]:
     with ExitStack() as stack:
         yield [stack.enter_context(agent(gateways)) for _ in range(count)]
+
+
+def times(factor: int, counted: Mapping[Key, float]) -> dict[Key, float]:
+    return {key: factor * value for key, value in counted.items()}

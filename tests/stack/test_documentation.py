@@ -48,8 +48,8 @@ NOTHING = {
 }
 """Queries that show nothing here, by a part of each, and why."""
 
-TOOLS = ("amtool", "promtool")
-"""What comes with Prometheus and Alertmanager."""
+TOOLS = {"amtool": "amtool", "promtool": "promtool", "otelcol-contrib": "collector"}
+"""What comes with Prometheus and Alertmanager; and our Collector, which stands for the contrib one."""
 
 
 def clone(folder: Path) -> Path:
@@ -65,9 +65,9 @@ def variables(home: Path) -> dict[str, str]:
     """A user's environment, who has installed victor-otel and Prometheus and never used Victor."""
     programs = home / "bin"
     programs.mkdir(parents=True, exist_ok=True)
-    for name in TOOLS:
+    for name, ours in TOOLS.items():
         if not (programs / name).exists():
-            (programs / name).symlink_to(program(name))
+            (programs / name).symlink_to(program(ours))
     path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
     given = environment(PATH=path, HOME=str(home), NO_PROXY="127.0.0.1,localhost")
     # What scripts/stack.py has built is kept below the home, which is another one here.

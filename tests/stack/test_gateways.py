@@ -17,13 +17,12 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from tests.stack.backends import note_taker, sending_to
+from tests.stack.backends import Key, note_taker, sending_to
 from tests.stack.collectors import TLS, TOKEN, arrived, issue, own, points, post
-from tests.stack.gateways import NAMES, address, agent, agents, gateway
+from tests.stack.gateways import NAMES, address, agent, agents, gateway, times
 from tests.stack.processes import (
     HOST,
     Collector,
-    Labels,
     exposition,
     free_ports,
     prometheus,
@@ -34,8 +33,6 @@ from tests.stack.short_runs import expected, play
 from victor_otel.demo.view import differences
 
 pytestmark = pytest.mark.stack
-
-Key = tuple[str, Labels]
 
 
 def play_through(each: Sequence[Collector], runs: int) -> None:
@@ -68,10 +65,6 @@ def added(pages: Iterable[Mapping[Key, float]]) -> dict[Key, float]:
         for key, value in page.items():
             total[key] += value
     return total
-
-
-def times(factor: int, counted: Mapping[Key, float]) -> dict[Key, float]:
-    return {key: factor * value for key, value in counted.items()}
 
 
 def wait_for(pages: Sequence[Collector], counted: Mapping[Key, float]) -> None:
