@@ -13,7 +13,7 @@ import yaml
 from tests.processes import ROOT
 
 COLLECTOR = ROOT / "collector"
-CONFIGURATIONS = ("config", "tls", "token", "agent", "gateway")
+CONFIGURATIONS = ("config", "tls", "token", "agent", "gateway", "kafka-agent", "kafka-gateway")
 KINDS = ("receivers", "processors", "connectors", "exporters", "extensions")
 # Modules that are not called by the name of the component and of its kind.
 MODULES = {
@@ -92,17 +92,28 @@ def processors(*names: str, pipeline: str) -> list[str]:
     return found
 
 
+def before(names: list[str], name: str) -> list[str]:
+    return names[: names.index(name)]
+
+
 def test_agent_and_gateway_change_of_the_pipelines_only_what_they_are_there_for() -> None:
     pipelines = load("config")["service"]["pipelines"]
     alone = {name: processors("config", pipeline=name) for name in pipelines}
     short = alone["metrics/short"]
     changes = {
         "agent": {
-            "metrics/short": short[: short.index("deltatocumulative/short")],
+            "metrics/short": before(short, "deltatocumulative/short"),
             # A gateway sees whole traces, an agent a part.
             "traces": ["memory_limiter", "batch/traces"],
         },
         "gateway": {"metrics/short": [*short, "transform/gateway"]},
+        "kafka-agent": {
+            "metrics/short": [*short, "transform/agent"],
+            # A gateway decides about whole traces, from which secrets are gone already.
+            "traces": [*before(alone["traces"], "tail_sampling"), "batch/traces"],
+        },
+        # Nothing waits between Kafka and the backend.
+        "kafka-gateway": {"metrics/long": []},
     }
     for other, change in changes.items():
         merged = {name: processors("config", other, pipeline=name) for name in pipelines}
@@ -122,6 +133,17 @@ def test_agent_keeps_of_a_short_lived_process_what_the_gateway_keeps_and_its_mar
     assert keeping("agent") == (kept | {mark}, mark)
 
 
+def test_gateways_read_from_kafka_what_agents_write_there() -> None:
+    written = load("kafka-agent")["exporters"]["kafka"]
+    read = load("kafka-gateway")["receivers"]["kafka"]
+    for signal in ("metrics", "traces"):
+        assert read[signal]["topics"] == [written[signal]["topic"]]
+    for shared in ("brokers", "tls", "auth"):
+        assert read[shared] == written[shared]
+    pipelines = load("kafka-agent")["service"]["pipelines"]
+    assert {tuple(each["exporters"]) for each in pipelines.values()} == {("kafka",)}
+
+
 def test_token_adds_one_extension_to_those_of_config() -> None:
     alone = load("config")["service"]["extensions"]
     assert load("token")["service"]["extensions"] == [*alone, "bearertokenauth"]
@@ -131,7 +153,7 @@ def test_token_adds_one_extension_to_those_of_config() -> None:
 def listeners(configuration: Mapping[str, Any]) -> Iterator[str]:
     """Every address on which a configuration would listen."""
     for each in configuration.get("receivers", {}).values():
-        yield from (p["endpoint"] for p in each["protocols"].values() if "endpoint" in p)
+        yield from (p["endpoint"] for p in each.get("protocols", {}).values() if "endpoint" in p)
     for group, type_ in (("exporters", "prometheus"), ("extensions", "health_check")):
         for name, each in configuration.get(group, {}).items():
             if name.partition("/")[0] == type_ and "endpoint" in each:
@@ -158,9 +180,10 @@ def settings() -> dict[str, str]:
         text = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
         for variable, default in pattern.findall(text):
             found.setdefault(variable, set()).add(default)
-    ambiguous = {variable for variable, defaults in found.items() if len(defaults) > 1}
-    assert ambiguous == set()
-    return {variable: defaults.pop() for variable, defaults in found.items()}
+    # A file may insist on a setting that is optional without it.
+    defaults = {variable: given - {""} or {""} for variable, given in found.items()}
+    assert {variable for variable, given in defaults.items() if len(given) > 1} == set()
+    return {variable: given.pop() for variable, given in defaults.items()}
 
 
 def test_readme_has_every_setting_with_its_default() -> None:
