@@ -211,6 +211,7 @@ def reliability(session: nox.Session, pair: dict[str, str]) -> None:
 def live(session: nox.Session) -> None:
     """The long proofs, which print what they measured; not in the gate."""
     install_stack(session)
+    session.run("python", "scripts/stack.py", "kafka")
     pytest(session, "-m", "live", "--capture=no")
 
 

@@ -1,13 +1,13 @@
 """The real Collector, Prometheus and Alertmanager for tests and demos, without containers.
 
 And grafatui, which shows Grafana's dashboards in a terminal: Grafana itself is no single program;
-Jaeger and Phoenix, which take spans.
+Jaeger and Phoenix, which take spans; Kafka, which stands between two rows of Collectors.
 
-    python scripts/stack.py                        # obtain all, print their paths
+    python scripts/stack.py                        # obtain all but Kafka, print their paths
     python scripts/stack.py collector prometheus   # only these
 
 A program on PATH is taken if it has exactly the version used here. Otherwise it is built
-once, from Go modules, npm packages, Rust crates or Python packages, and kept under
+once, from Go modules, npm packages, Rust crates, Python or Maven packages, and kept under
 $VICTOR_STACK_CACHE (~/.cache/victor-otel/stack).
 Standard library only: this runs before anything is installed.
 """
@@ -50,9 +50,12 @@ JAEGER = "github.com/jaegertracing/jaeger"
 # The last of its kind, one program that keeps spans in memory.
 JAEGER_VERSION = "1.76.0"
 PHOENIX_VERSION = "20.26.1"
+KAFKA_VERSION = "4.3.1"
+MAVEN_DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 COMPILERS = {
     "go": "install Go (https://go.dev/dl)",
     "cargo": "install Rust (https://rustup.rs)",
+    "mvn": "install Java and Maven (https://maven.apache.org/install.html)",
     "uv": "install uv (https://docs.astral.sh/uv)",
 }
 
@@ -256,6 +259,64 @@ def _phoenix() -> Build:
     )
 
 
+# Kafka names what its log needs, but not what writes it.
+_KAFKA_POM = f"""\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>victor-otel</groupId>
+  <artifactId>kafka</artifactId>
+  <version>{KAFKA_VERSION}</version>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_2.13</artifactId>
+      <version>{KAFKA_VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka-tools</artifactId>
+      <version>{KAFKA_VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.slf4j</groupId>
+      <artifactId>slf4j-simple</artifactId>
+      <version>1.7.36</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
+_KAFKA_LAUNCHER = """\
+#!/bin/sh
+# kafka-run-class CLASS ARGUMENTS
+exec java $KAFKA_OPTS -cp "$(dirname "$0")/libs/*" "$@"
+"""
+
+
+def _kafka() -> Build:
+    """Its packages, which Maven checks, and the launcher of any program in them.
+
+    Called as in Kafka's own releases, whose scripts are all made of it.
+    """
+    # Strict: a package whose checksum is wrong fails the build.
+    goal = ("--batch-mode", "--strict-checksums", f"{MAVEN_DEPENDENCY_PLUGIN}:copy-dependencies")
+
+    def run(scratch: Path, output: Path) -> None:
+        (scratch / "pom.xml").write_text(_KAFKA_POM, encoding="utf-8")
+        target = f"-DoutputDirectory={output / 'libs'}"
+        _run("mvn", *goal, "-DincludeScope=runtime", target, cwd=scratch)
+        launcher = output / "kafka-run-class"
+        launcher.write_text(_KAFKA_LAUNCHER, encoding="utf-8")
+        launcher.chmod(0o755)
+
+    return Build(
+        programs=("kafka-run-class",),
+        version=KAFKA_VERSION,
+        recipe="\n".join((*goal, _KAFKA_POM, _KAFKA_LAUNCHER)),
+        run=run,
+        compiler="mvn",
+    )
+
+
 # The name that callers use -> the program, and the build it comes from.
 STACK: dict[str, tuple[str, Callable[[], Build]]] = {
     "collector": ("victor-otel-collector", _collector),
@@ -267,7 +328,11 @@ STACK: dict[str, tuple[str, Callable[[], Build]]] = {
     "grafatui": ("grafatui", _grafatui),
     "jaeger": ("jaeger", _jaeger),
     "phoenix": ("phoenix", _phoenix),
+    "kafka": ("kafka-run-class", _kafka),
 }
+
+IF_NAMED = {"kafka"}
+"""What only the long proofs want (nox -s live), and Java with it."""
 
 
 def obtain(name: str) -> Path:
@@ -369,8 +434,8 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="|".join(STACK), help="default: all")
-    names: list[str] = parser.parse_args().names or list(STACK)
+    parser.add_argument("names", nargs="*", metavar="|".join(STACK), help="default: all but kafka")
+    names: list[str] = parser.parse_args().names or [name for name in STACK if name not in IF_NAMED]
     unknown = [name for name in names if name not in STACK]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(STACK)}")

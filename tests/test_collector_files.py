@@ -12,7 +12,7 @@ import yaml
 
 from tools.paths import COLLECTOR, ROOT
 
-CONFIGURATIONS = ("config", "tls", "token", "agent", "gateway")
+CONFIGURATIONS = ("config", "tls", "token", "agent", "gateway", "kafka-agent", "kafka-gateway")
 BACKENDS = tuple(sorted(f"backends/{path.stem}" for path in (COLLECTOR / "backends").iterdir()))
 KINDS = ("receivers", "processors", "connectors", "exporters", "extensions")
 # Modules that are not called by the name of the component and of its kind.
@@ -99,17 +99,28 @@ def processors(*names: str, pipeline: str) -> list[str]:
     return found
 
 
+def before(names: list[str], name: str) -> list[str]:
+    return names[: names.index(name)]
+
+
 def test_agent_and_gateway_change_of_the_pipelines_only_what_they_are_there_for() -> None:
     pipelines = load("config")["service"]["pipelines"]
     alone = {name: processors("config", pipeline=name) for name in pipelines}
     short = alone["metrics/short"]
     changes = {
         "agent": {
-            "metrics/short": short[: short.index("deltatocumulative/short")],
+            "metrics/short": before(short, "deltatocumulative/short"),
             # A gateway sees whole traces, an agent a part.
             "traces": ["memory_limiter", "batch/traces"],
         },
         "gateway": {"metrics/short": [*short, "transform/gateway"]},
+        "kafka-agent": {
+            "metrics/short": [*short, "transform/agent"],
+            # A gateway decides about whole traces, from which secrets are gone already.
+            "traces": [*before(alone["traces"], "tail_sampling"), "batch/traces"],
+        },
+        # Nothing waits between Kafka and the backend.
+        "kafka-gateway": {"metrics/long": []},
     }
     for other, change in changes.items():
         merged = {name: processors("config", other, pipeline=name) for name in pipelines}
@@ -127,6 +138,17 @@ def keeping(name: str) -> tuple[set[str], str]:
 def test_agent_keeps_of_a_short_lived_process_what_the_gateway_keeps_and_its_mark() -> None:
     kept, mark = keeping("config")
     assert keeping("agent") == (kept | {mark}, mark)
+
+
+def test_gateways_read_from_kafka_what_agents_write_there() -> None:
+    written = load("kafka-agent")["exporters"]["kafka"]
+    read = load("kafka-gateway")["receivers"]["kafka"]
+    for signal in ("metrics", "traces"):
+        assert read[signal]["topics"] == [written[signal]["topic"]]
+    for shared in ("brokers", "tls", "auth"):
+        assert read[shared] == written[shared]
+    pipelines = load("kafka-agent")["service"]["pipelines"]
+    assert {tuple(each["exporters"]) for each in pipelines.values()} == {("kafka",)}
 
 
 def test_token_adds_one_extension_to_those_of_config() -> None:
@@ -176,7 +198,7 @@ def test_the_page_of_backends_has_every_variable_of_their_files() -> None:
 def listeners(configuration: Mapping[str, Any]) -> Iterator[str]:
     """Every address on which a configuration would listen."""
     for each in configuration.get("receivers", {}).values():
-        yield from (p["endpoint"] for p in each["protocols"].values() if "endpoint" in p)
+        yield from (p["endpoint"] for p in each.get("protocols", {}).values() if "endpoint" in p)
     for group, type_ in (("exporters", "prometheus"), ("extensions", "health_check")):
         for name, each in configuration.get(group, {}).items():
             if name.partition("/")[0] == type_ and "endpoint" in each:
@@ -203,9 +225,10 @@ def settings() -> dict[str, str]:
         text = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
         for variable, default in pattern.findall(text):
             found.setdefault(variable, set()).add(default)
-    ambiguous = {variable for variable, defaults in found.items() if len(defaults) > 1}
-    assert ambiguous == set()
-    return {variable: defaults.pop() for variable, defaults in found.items()}
+    # A file may insist on a setting that is optional without it.
+    defaults = {variable: given - {""} or {""} for variable, given in found.items()}
+    assert {variable for variable, given in defaults.items() if len(given) > 1} == set()
+    return {variable: given.pop() for variable, given in defaults.items()}
 
 
 def test_readme_has_every_setting_with_its_default() -> None:

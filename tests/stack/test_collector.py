@@ -68,7 +68,7 @@ def call(
 
 
 def combinations() -> Iterator[tuple[str, ...]]:
-    for role in ((), ("agent",), ("gateway",)):
+    for role in ((), ("agent",), ("gateway",), ("kafka-agent",), ("kafka-gateway",)):
         for switches in ((), ("tls",), ("token",), ("tls", "token"), ("token", "tls")):
             yield ("config", *role, *switches)
 
@@ -88,12 +88,14 @@ SET = {
     "VICTOR_COLLECTOR_TLS_KEY": "/etc/victor/tls.key",
     "VICTOR_COLLECTOR_TOKEN_FILE": "/run/secrets/victor-token",
     "VICTOR_COLLECTOR_GATEWAYS": "{static: {hostnames: [gateway-0:4317, gateway-1:4317]}}",
+    "VICTOR_COLLECTOR_KAFKA_BROKERS": "[kafka-0:9092, kafka-1:9092]",
 }
 
 
 @pytest.mark.parametrize("names", combinations(), ids="+".join)
 def test_every_combination_of_files_is_valid(names: Sequence[str]) -> None:
-    assert validate(*names, **SET) == ""
+    backend = {"VICTOR_COLLECTOR_BACKEND": "otlp_http"} if "kafka-gateway" in names else {}
+    assert validate(*names, **backend, **SET) == ""
 
 
 @pytest.mark.parametrize("names", [("config",), ("config", "gateway", "tls", "token")])
@@ -106,7 +108,7 @@ def test_every_backend_is_valid(names: Sequence[str], backend: str) -> None:
 def test_readme_names_no_other_combinations() -> None:
     readme = (COLLECTOR / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^.*--config .*$", readme, re.MULTILINE)
-    found = {tuple(re.findall(r"--config (\w+)\.yaml", line)) for line in commands}
+    found = {tuple(re.findall(r"--config ([\w-]+)\.yaml", line)) for line in commands}
     assert found <= set(combinations())
     assert {name for names in found for name in names} == set(
         itertools.chain.from_iterable(combinations())
@@ -119,6 +121,7 @@ def test_readme_names_no_other_combinations() -> None:
         (("config", "tls"), "must include both certificate and key"),
         (("config", "token"), "no bearer token provided"),
         (("config", "agent"), "no resolvers specified"),
+        (("config", "kafka-gateway"), 'references exporter ""'),
     ],
 )
 def test_what_must_be_set_is_missed(names: Sequence[str], complaint: str) -> None:
