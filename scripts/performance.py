@@ -1,4 +1,8 @@
-"""Writes the tables of docs/performance.md from what `nox -s benchmarks` has measured."""
+"""Writes the tables of a page of docs/ from what a session of nox has measured.
+
+python scripts/performance.py performance   # nox -s benchmarks
+python scripts/performance.py scale         # nox -s scale
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.generated import between  # noqa: E402
 
-PAGE = ROOT / "docs" / "performance.md"
-TABLES = ROOT / ".nox" / "benchmarks" / "tables"
-
+SESSIONS = {"performance": "benchmarks", "scale": "scale"}
 VERSIONS = ("victor-ai", "opentelemetry-sdk", "prometheus-client")
 
 
@@ -49,14 +51,15 @@ def table(kept: dict[str, Any]) -> str:
     return "\n".join((kept["compares"], "", *rows))
 
 
-def main() -> None:
-    found = sorted(TABLES.glob("*.json"))
+def main(name: str) -> None:
+    page, session = ROOT / "docs" / f"{name}.md", SESSIONS[name]
+    found = sorted((ROOT / ".nox" / session / "tables").glob("*.json"))
     if not found:
-        raise SystemExit("nothing was measured: run `nox -s benchmarks` first")
+        raise SystemExit(f"nothing was measured: run `nox -s {session}` first")
     sections = {path.stem: table(json.loads(path.read_text(encoding="utf-8"))) for path in found}
-    for name, content in {"machine": machine(), **sections}.items():
-        PAGE.write_text(between(PAGE, name, content), encoding="utf-8")
+    for section, content in {"machine": machine(), **sections}.items():
+        page.write_text(between(page, section, content), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
