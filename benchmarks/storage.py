@@ -58,7 +58,8 @@ def victoria(text: str, folder: Path) -> int:
         # Nothing says when it has merged, but that it does nothing more.
         DIRECT.open(f"{url}/internal/force_merge", timeout=600)
         wait_until(lambda: sum(_of(f"{url}/metrics", "vm_active_force_merges")) == 0, 600)
-    return on_disk(folder / "data")
+    # Not what it caches for its next start.
+    return on_disk(folder / "data" / "data")
 
 
 def _of(url: str, wanted: str) -> list[float]:
