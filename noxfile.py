@@ -249,7 +249,19 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.startup", *pythons, *options)
     session.run("python", "-m", "benchmarks.peers", f"--environments={made}", *options)
     if "--quick" not in session.posargs:
-        session.run("python", "-m", "tools.performance")
+        session.run("python", "-m", "tools.performance", "performance")
+
+
+@nox.session(python=PYTHON)
+def scale(session: nox.Session) -> None:
+    """What a fleet needs, into docs/scale.md; `-- --quick` only sees that it runs."""
+    install(session, "test")
+    tables = Path(".nox", "scale", "tables").absolute()
+    shutil.rmtree(tables, ignore_errors=True)
+    for name in ("gateway", "storage"):
+        session.run("python", "-m", f"benchmarks.{name}", f"--save={tables}", *session.posargs)
+    if "--quick" not in session.posargs:
+        session.run("python", "-m", "tools.performance", "scale")
 
 
 def environment(session: nox.Session, path: Path, *requirements: str) -> Path:

@@ -18,7 +18,7 @@ class Asked:
     quick: bool
     """Whether one only wants to see that it runs: its numbers mean nothing."""
     save: Path | None
-    """The folder in which tables are kept for docs/performance.md."""
+    """The folder in which tables are kept for a page of docs/."""
 
     def times(self, usual: int) -> int:
         """How often a round repeats the work."""
@@ -40,7 +40,7 @@ def asked(given: argparse.Namespace) -> Asked:
 
 @dataclass
 class Table:
-    """Rows that are printed as they are found. `name` is their place in docs/performance.md."""
+    """Rows that are printed as they are found. `name` is their place in its page of docs/."""
 
     name: str
     compares: str

@@ -53,7 +53,7 @@ LANGUAGES = {"sh", "text", "promql", "python", "yaml", ""}
 PROPER = {
     *("OpenTelemetry", "PagerDuty", "GitHub", "DevOps", "PromQL", "ReplicaSet", "StatefulSet"),
     *("ConfigMap", "NetworkPolicy", "NetworkPolicies", "ServiceMonitor", "PrometheusRule"),
-    *("DataAnalysis", "KiB", "MiB", "PyPI", "VictoriaMetrics", "LoggerProvider"),
+    *("DataAnalysis", "KiB", "MiB", "GiB", "TiB", "PyPI", "VictoriaMetrics", "LoggerProvider"),
     *("OrgID", "RemoteWrite"),  # of a header of Mimir's and of a permission of Amazon's
     *("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"),  # in a web configuration
     *("ServiceDown", "CodingAnalysisBacklog"),  # of an earlier guide, as docs/alerts.md says

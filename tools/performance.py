@@ -1,4 +1,8 @@
-"""Writes the tables of docs/performance.md from what `nox -s benchmarks` has measured."""
+"""Writes the tables of a page of docs/ from what a session of nox has measured.
+
+python -m tools.performance performance   # nox -s benchmarks
+python -m tools.performance scale         # nox -s scale
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +18,7 @@ from typing import Any
 from tools.generated import between
 from tools.paths import DOCS, ROOT
 
-PAGE = DOCS / "performance.md"
-TABLES = ROOT / ".nox" / "benchmarks" / "tables"
-
+SESSIONS = {"performance": "benchmarks", "scale": "scale"}
 VERSIONS = ("victor-ai", "opentelemetry-sdk", "prometheus-client")
 
 
@@ -46,14 +49,15 @@ def table(kept: dict[str, Any]) -> str:
     return "\n".join((kept["compares"], "", *rows))
 
 
-def main() -> None:
-    found = sorted(TABLES.glob("*.json"))
+def main(name: str) -> None:
+    page, session = DOCS / f"{name}.md", SESSIONS[name]
+    found = sorted((ROOT / ".nox" / session / "tables").glob("*.json"))
     if not found:
-        raise SystemExit("nothing was measured: run `nox -s benchmarks` first")
+        raise SystemExit(f"nothing was measured: run `nox -s {session}` first")
     sections = {path.stem: table(json.loads(path.read_text(encoding="utf-8"))) for path in found}
-    for name, content in {"machine": machine(), **sections}.items():
-        PAGE.write_text(between(PAGE, name, content), encoding="utf-8")
+    for section, content in {"machine": machine(), **sections}.items():
+        page.write_text(between(page, section, content), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

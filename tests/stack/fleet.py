@@ -15,7 +15,11 @@ from dataclasses import dataclass
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import (
+    HistogramDataPoint,
+    InMemoryMetricReader,
+    PeriodicExportingMetricReader,
+)
 from opentelemetry.sdk.resources import Resource
 
 from tests.kit.processes import environment
@@ -35,14 +39,22 @@ def totals(rounds: int) -> Mapping[tuple[str, Labels], float]:
     return {key: rounds * value for key, value in expected(RUNS).items()}
 
 
-def series() -> int:
-    """How many an agent has, its gauge among them."""
-    return len(expected(RUNS)) + 1
-
-
-def points() -> int:
-    """How many an agent pushes: a histogram is one, whatever buckets it has."""
-    return sum(not name.endswith(("_bucket", "_sum")) for name, _ in expected(RUNS)) + 1
+def size() -> tuple[int, int]:
+    """How many points an agent pushes, and how many series these are: a histogram is one point."""
+    reader = InMemoryMetricReader()
+    _work(Recorder(MeterProvider([reader], shutdown_on_exit=False), Health()))
+    data = reader.get_metrics_data()
+    assert data is not None
+    pushed = [
+        point
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+    ]
+    # With its count and its sum.
+    buckets = [len(p.bucket_counts) + 2 if isinstance(p, HistogramDataPoint) else 1 for p in pushed]
+    return len(pushed), sum(buckets)
 
 
 @dataclass(frozen=True)
@@ -104,12 +116,16 @@ def _agent(url: str, number: int) -> Callable[[], None]:
     record = Recorder(provider, Health())
 
     def work() -> None:
-        for run in range(RUNS):
-            for metric, value, labels in recorded(run):
-                record(metric, value, **labels)
+        _work(record)
         provider.force_flush(60_000)
 
     return work
+
+
+def _work(record: Recorder) -> None:
+    for run in range(RUNS):
+        for metric, value, labels in recorded(run):
+            record(metric, value, **labels)
 
 
 def main(url: str, first: str, count: str) -> None:
