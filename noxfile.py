@@ -28,9 +28,11 @@ nox.options.error_on_missing_interpreters = True
 
 PYPROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
 PAIRS = PYPROJECT["tool"]["victor-otel"]["pairs"]
+VERTICALS = [f"victor-{name}" for name in PYPROJECT["tool"]["victor-otel"]["verticals"]]
+# It declares gigabytes that our scenarios replace by a small embedder of their own.
+WITHOUT_DEPENDENCIES = "victor-rag"
 MAIN = PAIRS[-1]
 PYTHON = MAIN["python"]
-VERTICALS = ("coding", "dataanalysis", "devops", "research")
 FAULTS = f"reliability({PYTHON}, {MAIN['victor']})"
 # What computes, and what mostly waits: for processes, timeouts and intervals. All that binds
 # ports which users know, 9090 and 9091 among them, is in one lane.
@@ -66,12 +68,11 @@ def install_all(session: nox.Session, pair: dict[str, str] = MAIN) -> None:
     """The same, with everything that tests need: the verticals and their scenarios."""
     install(session, "test", "verticals", pair=pair)
     version = pair["verticals"]
-    chosen = [f"victor-{name}=={version}" for name in VERTICALS]
+    chosen = [f"{name}=={version}" for name in VERTICALS if name != WITHOUT_DEPENDENCIES]
     victor = f"victor-ai=={pair['victor']}"
     session.run_install("uv", "pip", "install", "--quiet", victor, *chosen)
-    # It declares gigabytes that our scenarios replace by a small embedder of their own.
-    rag = f"victor-rag=={version}"
-    session.run_install("uv", "pip", "install", "--quiet", "--no-deps", rag)
+    alone = f"{WITHOUT_DEPENDENCIES}=={version}"
+    session.run_install("uv", "pip", "install", "--quiet", "--no-deps", alone)
 
 
 def install_stack(session: nox.Session, pair: dict[str, str] = MAIN) -> None:
@@ -221,9 +222,9 @@ def newest(session: nox.Session) -> None:
     session.run_install(*upgrade, "-e", ".[instruments]", "--group=test", "--group=verticals")
     # Again without our own bounds: what is beyond them should be seen as well.
     declared = map(Requirement, PYPROJECT["project"]["dependencies"])
-    verticals = (f"victor-{name}" for name in VERTICALS)
+    verticals = (name for name in VERTICALS if name != WITHOUT_DEPENDENCIES)
     session.run_install(*upgrade, "victor-ai", *verticals, *(one.name for one in declared))
-    session.run_install(*upgrade, "--no-deps", "victor-rag")
+    session.run_install(*upgrade, "--no-deps", WITHOUT_DEPENDENCIES)
     session.run("python", "-m", "tools.radar")
 
 
