@@ -122,6 +122,13 @@ def gate(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def dev(session: nox.Session) -> None:
+    """An environment to work in, with all that tests and tools need: `. .nox/dev/bin/activate`."""
+    install_all(session)
+    install(session, "lint")
+
+
+@nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
     """Style, format, the directions of imports, and what is imported but not declared."""
     install(session, "lint")
