@@ -28,9 +28,11 @@ nox.options.error_on_missing_interpreters = True
 
 PYPROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
 PAIRS = PYPROJECT["tool"]["victor-otel"]["pairs"]
+VERTICALS = [f"victor-{name}" for name in PYPROJECT["tool"]["victor-otel"]["verticals"]]
+# It declares gigabytes that our scenarios replace by a small embedder of their own.
+WITHOUT_DEPENDENCIES = "victor-rag"
 MAIN = PAIRS[-1]
 PYTHON = MAIN["python"]
-VERTICALS = ("coding", "dataanalysis", "devops", "research")
 FAULTS = f"reliability({PYTHON}, {MAIN['victor']})"
 # What computes, and what mostly waits: for processes, timeouts and intervals. All that binds
 # ports which users know, 9090 and 9091 among them, is in one lane.
@@ -66,12 +68,11 @@ def install_all(session: nox.Session, pair: dict[str, str] = MAIN) -> None:
     """The same, with everything that tests need: the verticals and their scenarios."""
     install(session, "test", "verticals", pair=pair)
     version = pair["verticals"]
-    chosen = [f"victor-{name}=={version}" for name in VERTICALS]
+    chosen = [f"{name}=={version}" for name in VERTICALS if name != WITHOUT_DEPENDENCIES]
     victor = f"victor-ai=={pair['victor']}"
     session.run_install("uv", "pip", "install", "--quiet", victor, *chosen)
-    # It declares gigabytes that our scenarios replace by a small embedder of their own.
-    rag = f"victor-rag=={version}"
-    session.run_install("uv", "pip", "install", "--quiet", "--no-deps", rag)
+    alone = f"{WITHOUT_DEPENDENCIES}=={version}"
+    session.run_install("uv", "pip", "install", "--quiet", "--no-deps", alone)
 
 
 def install_stack(session: nox.Session, pair: dict[str, str] = MAIN) -> None:
@@ -118,6 +119,13 @@ def gate(session: nox.Session) -> None:
         sys.stderr.write(later.read())
     if any(codes):
         session.error("The gate has failed.")
+
+
+@nox.session(python=PYTHON)
+def dev(session: nox.Session) -> None:
+    """An environment to work in, with all that tests and tools need: `. .nox/dev/bin/activate`."""
+    install_all(session)
+    install(session, "lint")
 
 
 @nox.session(python=PYTHON)
@@ -222,9 +230,9 @@ def newest(session: nox.Session) -> None:
     session.run_install(*upgrade, "-e", ".[instruments]", "--group=test", "--group=verticals")
     # Again without our own bounds: what is beyond them should be seen as well.
     declared = map(Requirement, PYPROJECT["project"]["dependencies"])
-    verticals = (f"victor-{name}" for name in VERTICALS)
+    verticals = (name for name in VERTICALS if name != WITHOUT_DEPENDENCIES)
     session.run_install(*upgrade, "victor-ai", *verticals, *(one.name for one in declared))
-    session.run_install(*upgrade, "--no-deps", "victor-rag")
+    session.run_install(*upgrade, "--no-deps", WITHOUT_DEPENDENCIES)
     session.run("python", "-m", "tools.radar")
 
 
@@ -285,7 +293,8 @@ def demo(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """What is generated is as the code says; `nox -s docs -- --write` makes it so."""
     install(session, "test")
-    for name in ("docs", "dashboards", "kubernetes"):
+    # Runbooks name panels as the dashboards' files do, so these come first.
+    for name in ("dashboards", "docs", "kubernetes"):
         session.run("python", "-m", f"tools.{name}", *(session.posargs or ["--check"]))
 
 

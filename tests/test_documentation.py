@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import re
 import subprocess
@@ -54,6 +55,7 @@ PROPER = {
     *("OpenTelemetry", "PagerDuty", "GitHub", "DevOps", "PromQL", "ReplicaSet", "StatefulSet"),
     *("ConfigMap", "NetworkPolicy", "NetworkPolicies", "ServiceMonitor", "PrometheusRule"),
     *("DataAnalysis", "KiB", "MiB", "GiB", "TiB", "PyPI", "VictoriaMetrics", "LoggerProvider"),
+    "GenAI",
     *("OrgID", "RemoteWrite"),  # of a header of Mimir's and of a permission of Amazon's
     *("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"),  # in a web configuration
     *("ServiceDown", "CodingAnalysisBacklog"),  # of an earlier guide, as docs/alerts.md says
@@ -223,6 +225,25 @@ def test_log_lines_that_are_quoted_are_ours(page: Path) -> None:
     for span in spans(page):
         if span.startswith("victor-otel: "):
             assert all(part in joined for part in span.split("...")), span
+
+
+def test_the_functions_that_a_call_passes_are_where_the_page_says() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"\[`([\w.]+)`\]\(\.\./(src/[\w/]+\.py)\)", text)
+    assert len(named) > 20
+    assert [one for one in named if one[0] not in defined(ROOT / one[1])] == []
+
+
+def defined(path: Path) -> set[str]:
+    """The functions and classes of a module, and the methods as `Class.method`."""
+    made = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    outer = [
+        one for one in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(one, made)
+    ]
+    inner = {
+        f"{one.name}.{each.name}" for one in outer for each in one.body if isinstance(each, made)
+    }
+    return {one.name for one in outer} | inner
 
 
 @pytest.fixture(scope="module")

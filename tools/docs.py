@@ -197,8 +197,10 @@ def _module(area: Area, metric: Metric) -> str:
     """The file in which a metric is declared, in one hop from the documentation."""
     places = (ROOT / "src" / "victor_otel" / "victor").rglob("*.py")
     constants = [name for name, value in vars(semconv).items() if value == metric.name]
-    declared = f"    semconv.{constants[0]},\n" if constants else f'    "{metric.name}",\n'
-    found = [p for p in places if declared in p.read_text(encoding="utf-8")]
+    name = rf"semconv\.{constants[0]}" if constants else re.escape(f'"{metric.name}"')
+    # Whether it stands on a line of its own or not.
+    declared = re.compile(rf"\w\(\s*{name},\s")
+    found = [p for p in places if declared.search(p.read_text(encoding="utf-8"))]
     if len(found) != 1:
         raise SystemExit(f"{metric.name} of {area.name} is declared in {len(found)} files")
     return str(found[0].relative_to(ROOT))

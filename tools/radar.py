@@ -26,7 +26,7 @@ from victor_otel.doctor import OK, examine
 from victor_otel.victor.supported import installed
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-VERTICALS = ("coding", "dataanalysis", "devops", "rag", "research")
+VERTICALS: list[str] = PYPROJECT["tool"]["victor-otel"]["verticals"]
 LIBRARIES = ("opentelemetry-", "wrapt", "prometheus-client")
 PROOFS = {
     "contracts": "tests/victor/test_contract.py",

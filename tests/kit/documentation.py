@@ -19,12 +19,17 @@ from pathlib import Path
 from markdown_it.token import Token
 
 from tools import markdown
-from tools.paths import DEPLOY, DOCS
+from tools.paths import DEPLOY, DOCS, ROOT
 
 PAGES = sorted(DOCS.glob("*.md"))
 GENERATED = "<!-- Generated"
 """Pages that begin so are compared with their source elsewhere."""
-WRITTEN = [page for page in PAGES if not page.read_text(encoding="utf-8").startswith(GENERATED)]
+CONTRIBUTORS = [ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("decisions/*.md"))]
+"""Pages that are about the code, and whose commands are the gate's."""
+WRITTEN = [
+    *(page for page in PAGES if not page.read_text(encoding="utf-8").startswith(GENERATED)),
+    *CONTRIBUTORS,
+]
 
 NEEDS = ("engine", "cluster", "install")
 
