@@ -272,7 +272,8 @@ def demo(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """What is generated is as the code says; `nox -s docs -- --write` makes it so."""
     install(session, "test")
-    for name in ("docs", "dashboards", "kubernetes"):
+    # Documentation is about the rules, so these come first.
+    for name in ("alerts", "docs", "dashboards", "kubernetes"):
         session.run("python", "-m", f"tools.{name}", *(session.posargs or ["--check"]))
 
 

@@ -52,7 +52,7 @@ def main() -> None:
         raise SystemExit("nothing was measured: run `nox -s benchmarks` first")
     sections = {path.stem: table(json.loads(path.read_text(encoding="utf-8"))) for path in found}
     for name, content in {"machine": machine(), **sections}.items():
-        PAGE.write_text(between(PAGE, name, content), encoding="utf-8")
+        PAGE.write_text(between(PAGE, **{name: content}), encoding="utf-8")
 
 
 if __name__ == "__main__":
