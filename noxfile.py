@@ -293,8 +293,8 @@ def demo(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """What is generated is as the code says; `nox -s docs -- --write` makes it so."""
     install(session, "test")
-    # Runbooks name panels as the dashboards' files do, so these come first.
-    for name in ("dashboards", "docs", "kubernetes"):
+    # Runbooks name panels as the dashboards' files do, and documentation is about the rules.
+    for name in ("dashboards", "alerts", "docs", "kubernetes"):
         session.run("python", "-m", f"tools.{name}", *(session.posargs or ["--check"]))
 
 

@@ -15,6 +15,7 @@ from tools.grafana.model import Dashboard, Panel
 from tools.panels import EMPTY_ALLOWED, FOLDER, filled
 from tools.paths import DOCS
 from tools.rules import selected
+from victor_otel.alerting import parameters
 
 PAGE = DOCS / "dashboards.md"
 
@@ -47,7 +48,8 @@ def _line(row: str, panel: Panel) -> str:
     alerts = [f"[{name}](../deploy/runbooks/{name}.md)" for name in panel.alerts]
     series = sorted({name for query in panel.queries for name in selected(filled(query.expr))})
     names = ", ".join(f"`{name}`" for name in series)
-    return f"| {row} | {panel.title} | {panel.says} | {names} | {', '.join(alerts)} |"
+    says = parameters.filled(panel.says, parameters.DEFAULTS)
+    return f"| {row} | {panel.title} | {says} | {names} | {', '.join(alerts)} |"
 
 
 def empty() -> str:
@@ -73,7 +75,7 @@ def empty() -> str:
 
 def files() -> dict[Path, str]:
     """What is written."""
-    page = between(PAGE, "panels", f"{tables()}\n\n{empty()}")
+    page = between(PAGE, panels=f"{tables()}\n\n{empty()}")
     return {PAGE: page, **{FOLDER / each.file: document(each) for each in DASHBOARDS}}
 
 

@@ -2,7 +2,8 @@
 
 docs/metrics.md and the table of Victor's functions in docs/victor.md come from the catalogue, the
 table of variables in README.md from settings, the table of alerts in docs/alerts.md and the links
-from runbooks to dashboards from the rules.
+from runbooks to dashboards from the rules, the table of values in docs/alerts.md from their
+parameters.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tools.panels import PANELS
 from tools.paths import DOCS, ROOT
 from tools.rules import ALERTS, SEVERITIES, Alert
 from victor_otel import guide, record
+from victor_otel.alerting.parameters import PARAMETERS, UNITS
 from victor_otel.model import semconv
 from victor_otel.model.metric import OTHER, Kind, Metric
 from victor_otel.model.operation import OperationType
@@ -282,6 +284,16 @@ def alerts_table() -> str:
     return "\n".join(["| Alert | Severity | For | Says |", "| --- | --- | --- | --- |", *rows])
 
 
+def parameters_table() -> str:
+    """The table of what may be chosen, in docs/alerts.md."""
+    rows = [
+        f"| `{one.name}` | `{one.default}` | {UNITS[one.unit]} | {one.bounds} | {one.says} |"
+        for one in PARAMETERS.values()
+    ]
+    head = ["| Name | Default | Unit | May be | Is |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows])
+
+
 def _said(alert: Alert) -> str:
     """Its summary as it mostly reads, with names in place of values: of two ways to say it, the
     second is the usual one.
@@ -302,7 +314,7 @@ def runbook(alert: Alert) -> str:
         f"Dashboard: [{name.capitalize()}](../../docs/dashboards.md#{name}), panel "
         f'"{panel.title}": `/d/{uid}?viewPanel=panel-{number}` in your Grafana.'
     )
-    return between(alert.runbook, "dashboard", link)
+    return between(alert.runbook, dashboard=link)
 
 
 def files() -> dict[Path, str]:
@@ -310,9 +322,9 @@ def files() -> dict[Path, str]:
     readme, alerts, victor = ROOT / "README.md", DOCS / "alerts.md", DOCS / "victor.md"
     return {
         DOCS / "metrics.md": metrics_page(),
-        readme: between(readme, "variables", variables_table()),
-        alerts: between(alerts, "alerts", alerts_table()),
-        victor: between(victor, "functions", functions_table()),
+        readme: between(readme, variables=variables_table()),
+        alerts: between(alerts, alerts=alerts_table(), parameters=parameters_table()),
+        victor: between(victor, functions=functions_table()),
         **{alert.runbook: runbook(alert) for alert in ALERTS},
     }
 

@@ -9,15 +9,17 @@ from pathlib import Path
 from tools.paths import ROOT
 
 
-def between(page: Path, name: str, content: str) -> str:
-    """The text of `page` with what stands between the markers of `name` replaced."""
+def between(page: Path, **contents: str) -> str:
+    """The text of `page` with what stands between the markers of each name replaced."""
     text = page.read_text(encoding="utf-8")
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    head, _, rest = text.partition(begin)
-    _, found, tail = rest.partition(end)
-    if not found:
-        raise SystemExit(f"{page.name} has no {begin} ... {end}")
-    return f"{head}{begin}\n{content}\n{end}{tail}"
+    for name, content in contents.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        head, _, rest = text.partition(begin)
+        _, found, tail = rest.partition(end)
+        if not found:
+            raise SystemExit(f"{page.name} has no {begin} ... {end}")
+        text = f"{head}{begin}\n{content}\n{end}{tail}"
+    return text
 
 
 def write_or_check(files: Mapping[Path, str]) -> None:

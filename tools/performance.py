@@ -55,8 +55,8 @@ def main(name: str) -> None:
     if not found:
         raise SystemExit(f"nothing was measured: run `nox -s {session}` first")
     sections = {path.stem: table(json.loads(path.read_text(encoding="utf-8"))) for path in found}
-    for section, content in {"machine": machine(), **sections}.items():
-        page.write_text(between(page, section, content), encoding="utf-8")
+    written = between(page, **{"machine": machine(), **sections})
+    page.write_text(written, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def main() -> None:
     results = sorted(RESULTS.glob("*.jsonl"))
     if not results:
         raise SystemExit("nothing was tried: run `nox -s reliability -- --long` first")
-    PAGE.write_text(between(PAGE, "tried", table(results)), encoding="utf-8")
+    PAGE.write_text(between(PAGE, tried=table(results)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -215,15 +215,27 @@ def export(
     runbooks: Annotated[
         str, typer.Option(metavar="URL", help="Address of your copies of the runbooks.")
     ] = "",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Another value of an alert, such as slo.availability=99.9; docs/alerts.md lists "
+            "them. May be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Write dashboards, rules, runbooks, Collector, Docker and Kubernetes files of this version."""
+    from victor_otel.alerting.parameters import ParameterError
     from victor_otel.export import ExportError
     from victor_otel.export import export as write
 
     if runbooks and not runbooks.startswith(("http://", "https://")):
         _fail("export", f"--runbooks wants a URL, not {runbooks!r}")
     try:
-        outcome = write(folder, force=force, runbooks=runbooks)
+        outcome = write(folder, force=force, runbooks=runbooks, assignments=assignments or ())
+    except ParameterError as error:
+        _fail("export", str(error))
     except ExportError as error:
         typer.echo(f"victor-otel export: {error}", err=True)
         raise typer.Exit(1) from error

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from victor_otel.alerting.parameters import chosen
+from victor_otel.alerting.render import adapted
 from victor_otel.version import __version__
 
 RECORD = ".victor-otel-export.json"
@@ -33,19 +35,27 @@ class Outcome:
     removed: list[str] = field(default_factory=list[str])
 
 
-def export(folder: Path, *, force: bool = False, runbooks: str = "") -> Outcome:
+def export(
+    folder: Path, *, force: bool = False, runbooks: str = "", assignments: Iterable[str] = ()
+) -> Outcome:
     """Write the files of this version to `folder`, and remove those that it no longer has.
 
-    `runbooks` becomes the base of all links to runbooks, instead of the project's own; it is
-    remembered for the next export. Files that are not ours are left alone.
+    `runbooks` becomes the base of all links to runbooks, instead of the project's own, and each of
+    the `assignments`, NAME=VALUE, another value of the alerts; both are remembered for the next
+    export. Files that are not ours are left alone.
 
     Raises:
         ExportError: a file of ours was changed there, or a file that is not ours stands where
             one of ours belongs, and `force` is not given; or the folder cannot be written.
+        ParameterError: a value cannot be.
     """
     before = _record(folder)
-    own, base = runbooks_base().encode(), runbooks.rstrip("/") or before["runbooks"]
-    files = {name: content.replace(own, base.encode()) for name, content in _shipped()}
+    values = chosen(assignments, before["parameters"])
+    own, base = runbooks_base(), runbooks.rstrip("/") or before["runbooks"]
+    files = {
+        name: content.replace(own.encode(), base.encode())
+        for name, content in adapted(dict(_shipped()), values, own).items()
+    }
     digests = {name: _digest(content) for name, content in files.items()}
     known: Mapping[str, str] = before["files"]
     try:
@@ -78,7 +88,12 @@ def export(folder: Path, *, force: bool = False, runbooks: str = "") -> Outcome:
         for name in sorted(there.keys() - files.keys()):
             (folder / name).unlink()
             outcome.removed.append(name)
-        record = {"version": __version__, "runbooks": base, "files": digests}
+        record = {
+            "version": __version__,
+            "runbooks": base,
+            "parameters": values,
+            "files": digests,
+        }
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ExportError(f"{error.filename} cannot be written: {error.strerror}") from error
@@ -116,9 +131,13 @@ def _record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {"runbooks": str(found["runbooks"]), "files": dict(found["files"])}
+        return {
+            "runbooks": str(found["runbooks"]),
+            "parameters": dict(found["parameters"]),
+            "files": dict(found["files"]),
+        }
     except FileNotFoundError:
-        return {"runbooks": runbooks_base(), "files": {}}
+        return {"runbooks": runbooks_base(), "parameters": {}, "files": {}}
     except NotADirectoryError as error:
         raise ExportError(f"{folder} is a file; name a folder") from error
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -10,7 +10,8 @@ def error_budget(number: int, *, width: int) -> Panel:
     return Panel(
         id=number,
         title="Error budget left",
-        says="Share of the failures allowed in 30 days (1% of requests) that is left, of the "
+        says="Share of the failures allowed in 30 days (${slo.availability:rest} of requests) "
+        "that is left, of the "
         "service that has least. Below 0 the objective is missed. It waits for a day after the "
         "first 100 requests of a day. By service alone.",
         kind=Kind.STAT,

@@ -27,6 +27,8 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from tools.grafana.model import Dashboard, Kind, Panel, Query, Row
 from tools.grafana.promql import began, named, of
+from victor_otel.alerting.parameters import DEFAULTS, filled
+from victor_otel.alerting.render import step
 
 TAG = "victor"
 _WIDTH = 24
@@ -217,7 +219,12 @@ def _height(panels: tuple[Panel, ...]) -> int:
 
 
 def said(panel: Panel) -> str:
-    """The description of a panel, which ends with its alerts."""
+    """The description of a panel."""
+    return filled(template(panel), DEFAULTS)
+
+
+def template(panel: Panel) -> str:
+    """The same before parameters have values; it ends with the panel's alerts."""
     alerts = f"\n\nAlerts: {', '.join(panel.alerts)}." if panel.alerts else ""
     return panel.says + alerts
 
@@ -275,8 +282,12 @@ def _thresholds(panel: Panel) -> builders.ThresholdsConfig:
     steps = [models.Threshold(None, panel.base)]
     if panel.kind.latest:
         steps = [models.Threshold(None, "text"), models.Threshold(panel.least, panel.base)]
-    steps += [models.Threshold(value, color) for value, color in panel.steps]
+    steps += [models.Threshold(_begins(value), color) for value, color in panel.steps]
     return builders.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def _begins(value: float | str) -> float:
+    return step(value, DEFAULTS) if isinstance(value, str) else value
 
 
 def _words(panel: Panel) -> models.ValueMap:

@@ -96,14 +96,15 @@ _WHERE = Row(
             title="Error rate by endpoint",
             says="HTTP answers of 5xx, of all, over 5 minutes: the ten worst endpoints; and "
             "requests that failed or timed out, by how they came, since /chat answers 200 although "
-            f"its turn failed (`{_REQUESTS}`). From 5% on alerts fire.",
+            f"its turn failed (`{_REQUESTS}`). From ${{HighRequestFailureRate.threshold:percent}} "
+            f"on alerts fire.",
             height=7,
             queries=(
                 Query(expr=f"topk(10, {_by_endpoint()})", legend="5xx {{endpoint}}"),
                 Query(expr=ratio(_REQUESTS, by="interface"), legend="failed {{interface}}"),
             ),
             unit="percentunit",
-            steps=((0.05, "red"),),
+            steps=(("${HighRequestFailureRate.threshold}", "red"),),
             empty="no requests",
             alerts=("HighErrorRate", "HighRequestFailureRate", "FailureRateRegression"),
         ),
@@ -181,8 +182,10 @@ _WHAT = Row(
         Panel(
             id=32,
             title="Workflow and memory failures",
-            says="Runs of workflows over 30 minutes, a warning from 10%; operations on memories "
-            "over 5 minutes, a warning from 5%. Victor often carries on without an error.",
+            says="Runs of workflows over 30 minutes, a warning from "
+            "${HighWorkflowFailureRate.threshold:percent}; operations on memories "
+            "over 5 minutes, a warning from ${HighMemoryOperationFailureRate.threshold:percent}. "
+            "Victor often carries on without an error.",
             width=6,
             height=7,
             queries=(
@@ -196,7 +199,10 @@ _WHAT = Row(
                 ),
             ),
             unit="percentunit",
-            steps=((0.05, "yellow"), (0.1, "red")),
+            steps=(
+                ("${HighMemoryOperationFailureRate.threshold}", "yellow"),
+                ("${HighWorkflowFailureRate.threshold}", "red"),
+            ),
             empty="none in this time",
             alerts=("HighWorkflowFailureRate", "HighMemoryOperationFailureRate"),
         ),
@@ -232,9 +238,10 @@ _CALLED = Row(
             id=30,
             title="Tool failures by tool",
             says="Calls that failed or timed out, of those that succeeded, failed or timed out, "
-            f"over 5 minutes: the ten worst tools (`{_TOOLS}`). A warning from 5%. And what models "
+            f"over 5 minutes: the ten worst tools (`{_TOOLS}`). A warning from "
+            f"${{HighToolFailureRate.threshold:percent}}. And what models "
             f"asked of a tool and Victor did not run, the five worst (`{_REFUSED}`). A warning "
-            "from 50%.",
+            "from ${HighToolRejectionRate.threshold:percent}.",
             height=7,
             queries=(
                 Query(
@@ -244,7 +251,7 @@ _CALLED = Row(
                 Query(expr=f"topk(5, {_not_run()} > 0)", legend="{{tool}}, not run"),
             ),
             unit="percentunit",
-            steps=((0.05, "red"),),
+            steps=(("${HighToolFailureRate.threshold}", "red"),),
             empty="no tool calls",
             alerts=("HighToolFailureRate", "HighToolRejectionRate"),
         ),
@@ -262,7 +269,10 @@ _CALLED = Row(
                 ),
             ),
             unit="percentunit",
-            steps=((0.05, "yellow"), (0.1, "red")),
+            steps=(
+                ("${ProviderTimeout.threshold}", "yellow"),
+                ("${HighProviderErrorRate.threshold}", "red"),
+            ),
             empty="no calls",
             alerts=("HighProviderErrorRate", "ProviderTimeout"),
         ),
@@ -270,7 +280,9 @@ _CALLED = Row(
             id=34,
             title="Provider rate limits and retries",
             says="For each call, over 5 minutes (`victor_provider_rate_limits_total`, "
-            "`victor_provider_retries_total`). Warnings from 5% limited, 20% retried; above 100% "
+            "`victor_provider_retries_total`). Warnings from "
+            "${ProviderRateLimit.threshold:percent} limited, "
+            "${HighProviderRetryRate.threshold:percent} retried; above 100% "
             "each call is tried more than twice.",
             height=7,
             queries=(
@@ -284,7 +296,10 @@ _CALLED = Row(
                 ),
             ),
             unit="percentunit",
-            steps=((0.05, "yellow"), (0.2, "red")),
+            steps=(
+                ("${ProviderRateLimit.threshold}", "yellow"),
+                ("${HighProviderRetryRate.threshold}", "red"),
+            ),
             empty="none",
             alerts=("ProviderRateLimit", "HighProviderRetryRate"),
         ),
@@ -299,13 +314,17 @@ _NOW = Row(
             id=1,
             title="Error rate now",
             says=f"Requests that failed or timed out over 5 minutes (`{_REQUESTS}`). Yellow from "
-            "1%, the objective; red from 5%.",
+            "${slo.availability:rest}, the objective; red from "
+            "${HighRequestFailureRate.threshold:percent}.",
             kind=Kind.STAT,
             width=6,
             height=4,
             queries=(Query(expr=ratio(_REQUESTS), legend="failed"),),
             unit="percentunit",
-            steps=((0.01, "yellow"), (0.05, "red")),
+            steps=(
+                ("${slo.availability:rest}", "yellow"),
+                ("${HighRequestFailureRate.threshold}", "red"),
+            ),
             decimals=1,
             empty="no requests in 5 min",
             detail=("victor-errors", 10),

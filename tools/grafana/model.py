@@ -39,15 +39,16 @@ class Panel:
     id: int
     title: str
     says: str
-    """What it shows, from what, and what its colours mean."""
+    """What it shows, from what, and what its colours mean; `${...}` is a parameter of an alert."""
     queries: tuple[Query, ...]
     unit: str
     kind: Kind = Kind.LINES
     width: int = 8
     height: int = 8
     base: str = "green"
-    steps: tuple[tuple[float, str], ...] = ()
-    """From which value on which colour; below the first it is `base`. No value has no colour."""
+    steps: tuple[tuple[float | str, str], ...] = ()
+    """From which value, or `${parameter}` of an alert, on which colour; below the first it is "
+    "`base`. No value has no colour."""
     texts: Mapping[float, tuple[str, str]] = field(default_factory=dict[float, tuple[str, str]])
     """Words, and their colour, in place of values."""
     empty: str = "none in this time"

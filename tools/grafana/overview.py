@@ -78,13 +78,17 @@ _NOW = Row(
             id=3,
             title="Error rate",
             says="Requests that failed or timed out, of those that succeeded, failed or timed out "
-            "in 5 minutes (`victor_requests_total`). Yellow from 1%, the objective; red from 5%.",
+            "in 5 minutes (`victor_requests_total`). Yellow from ${slo.availability:rest}, the "
+            "objective; red from ${HighRequestFailureRate.threshold:percent}.",
             kind=Kind.STAT,
             width=3,
             height=4,
             queries=(Query(expr=ratio("victor_requests_total"), legend="failed"),),
             unit="percentunit",
-            steps=((0.01, "yellow"), (0.05, "red")),
+            steps=(
+                ("${slo.availability:rest}", "yellow"),
+                ("${HighRequestFailureRate.threshold}", "red"),
+            ),
             empty="no requests in 5 min",
             decimals=1,
             detail=("victor-errors", 10),
@@ -93,7 +97,8 @@ _NOW = Row(
             id=4,
             title="Chat p95",
             says="95% of the chat turns of the last 5 minutes took less, from the question to the "
-            "end of the answer (`victor_chat_request_duration_seconds`). Red from 15 s.",
+            "end of the answer (`victor_chat_request_duration_seconds`). Red from "
+            "${SlowChat.threshold} s.",
             kind=Kind.STAT,
             width=3,
             height=4,
@@ -104,7 +109,7 @@ _NOW = Row(
                 ),
             ),
             unit="s",
-            steps=((15, "red"),),
+            steps=(("${SlowChat.threshold}", "red"),),
             empty="no turns in 5 min",
             detail=("victor-performance", 20),
         ),
@@ -199,12 +204,13 @@ _TRENDS = Row(
             id=11,
             title="Error rate by interface",
             says="Failed or timed out, of those that succeeded, failed or timed out, over 5 "
-            "minutes. From 5% on HighRequestFailureRate fires.",
+            "minutes. From ${HighRequestFailureRate.threshold:percent} on HighRequestFailureRate "
+            "fires.",
             queries=(
                 Query(expr=ratio("victor_requests_total", by="interface"), legend="{{interface}}"),
             ),
             unit="percentunit",
-            steps=((0.05, "red"),),
+            steps=(("${HighRequestFailureRate.threshold}", "red"),),
             empty="no requests",
             detail=("victor-errors", 10),
         ),
@@ -212,7 +218,8 @@ _TRENDS = Row(
             id=12,
             title="Latency p50, p95, p99",
             says="Answers of the HTTP API over 5 minutes, without probes "
-            "(`victor_request_duration_seconds`). p95 should stay below 10 s, p99 below 30 s.",
+            "(`victor_request_duration_seconds`). p95 should stay below "
+            "${DegradedResponseTime.threshold} s, p99 below ${SlowResponseTimeTail.threshold} s.",
             queries=tuple(
                 Query(
                     expr=quantile(q, "victor_request_duration_seconds", USERS),
@@ -221,7 +228,10 @@ _TRENDS = Row(
                 for q in (0.5, 0.95, 0.99)
             ),
             unit="s",
-            steps=((10, "yellow"), (30, "red")),
+            steps=(
+                ("${DegradedResponseTime.threshold}", "yellow"),
+                ("${SlowResponseTimeTail.threshold}", "red"),
+            ),
             empty="no HTTP requests",
             detail=("victor-performance", 10),
         ),
@@ -255,7 +265,8 @@ _WORK = Row(
             id=21,
             title="Provider status",
             says="The share of the calls to it that succeeded, of those that succeeded, failed or "
-            f"timed out in 5 minutes (`{_CALLS}`). Red below 90%, where HighProviderErrorRate "
+            f"timed out in 5 minutes (`{_CALLS}`). Red below "
+            f"${{HighProviderErrorRate.threshold:complement}}, where HighProviderErrorRate "
             "fires; yellow below 95%.",
             kind=Kind.STAT,
             queries=(
@@ -267,7 +278,7 @@ _WORK = Row(
             unit="percentunit",
             decimals=1,
             base="red",
-            steps=((0.9, "yellow"), (0.95, "green")),
+            steps=(("${HighProviderErrorRate.threshold:complement}", "yellow"), (0.95, "green")),
             most=1,
             empty="no call in 5 min",
             alerts=("ProviderDown",),
@@ -301,8 +312,10 @@ _UNDERNEATH = Row(
             id=30,
             title="Memory, share of the limit",
             says="Of the ten processes nearest to it, children included "
-            "(`victor_memory_usage_bytes`, `victor_memory_limit_bytes`). A warning from 75%, "
-            "critical from 90%: at 100% the system kills the process.",
+            "(`victor_memory_usage_bytes`, `victor_memory_limit_bytes`). A warning from "
+            "${ElevatedMemoryUsage.threshold:percent}, "
+            "critical from ${HighMemoryUsage.threshold:percent}: at 100% the system kills the "
+            "process.",
             width=8,
             queries=(
                 Query(
@@ -311,7 +324,10 @@ _UNDERNEATH = Row(
                 ),
             ),
             unit="percentunit",
-            steps=((0.75, "yellow"), (0.9, "red")),
+            steps=(
+                ("${ElevatedMemoryUsage.threshold}", "yellow"),
+                ("${HighMemoryUsage.threshold}", "red"),
+            ),
             process=True,
             empty="no process",
             detail=("victor-performance", 41),
@@ -320,7 +336,7 @@ _UNDERNEATH = Row(
             id=31,
             title="CPU",
             says="Of the ten busiest processes: share of the CPUs that each may use "
-            "(`victor_cpu_usage_percent`). A warning from 80%.",
+            "(`victor_cpu_usage_percent`). A warning from ${HighCPUUsage.threshold}%.",
             width=8,
             queries=(
                 Query(
@@ -329,7 +345,7 @@ _UNDERNEATH = Row(
                 ),
             ),
             unit="percent",
-            steps=((80, "red"),),
+            steps=(("${HighCPUUsage.threshold}", "red"),),
             process=True,
             empty="no process",
             detail=("victor-performance", 42),

@@ -35,7 +35,7 @@ def _percentiles(histogram: str, *matchers: str, over: str = "5m") -> tuple[Quer
     )
 
 
-def _now(number: int, title: str, says: str, expr: str, *, limit: float, more: int) -> Panel:
+def _now(number: int, title: str, says: str, expr: str, *, limit: float | str, more: int) -> Panel:
     return Panel(
         id=number,
         title=title,
@@ -58,17 +58,22 @@ _REQUESTS = Row(
             id=10,
             title="Response time percentiles",
             says="HTTP answers over 5 minutes, without probes and documentation "
-            f"(`{_REQUEST}`). p95 should stay below 10 s, p99 below 30 s.",
+            f"(`{_REQUEST}`). p95 should stay below ${{DegradedResponseTime.threshold}} s, p99 "
+            f"below ${{SlowResponseTimeTail.threshold}} s.",
             queries=_percentiles(_REQUEST, USERS),
             unit="s",
-            steps=((10, "yellow"), (30, "red")),
+            steps=(
+                ("${DegradedResponseTime.threshold}", "yellow"),
+                ("${SlowResponseTimeTail.threshold}", "red"),
+            ),
             empty="no HTTP requests",
         ),
         Panel(
             id=11,
             title="Response time p95 by endpoint",
-            says="The ten slowest endpoints over 5 minutes. A warning from 10 s, critical from "
-            "30 s.",
+            says="The ten slowest endpoints over 5 minutes. A warning from "
+            "${DegradedResponseTime.threshold} s, critical from "
+            "${SlowResponseTime.threshold} s.",
             queries=(
                 Query(
                     expr=f"topk(10, {quantile(_MOST, _REQUEST, by='endpoint')})",
@@ -76,7 +81,10 @@ _REQUESTS = Row(
                 ),
             ),
             unit="s",
-            steps=((10, "yellow"), (30, "red")),
+            steps=(
+                ("${DegradedResponseTime.threshold}", "yellow"),
+                ("${SlowResponseTime.threshold}", "red"),
+            ),
             empty="no HTTP requests",
             alerts=("DegradedResponseTime", "SlowResponseTime", "SlowResponseTimeTail"),
         ),
@@ -109,10 +117,10 @@ _TURNS = Row(
             id=20,
             title="Chat time percentiles",
             says=f"Chat turns that succeeded, failed or timed out, over 5 minutes (`{_CHAT}`). "
-            "p95 should stay below 15 s, p99 below 45 s.",
+            "p95 should stay below ${SlowChat.threshold} s, p99 below ${SlowChatTail.threshold} s.",
             queries=_percentiles(_CHAT, ENDED),
             unit="s",
-            steps=((15, "yellow"), (45, "red")),
+            steps=(("${SlowChat.threshold}", "yellow"), ("${SlowChatTail.threshold}", "red")),
             empty="no turns",
             alerts=("SlowChat", "SlowChatTail", "ChatLatencyRegression"),
         ),
@@ -138,14 +146,19 @@ _TURNS = Row(
         Panel(
             id=22,
             title="Agent start percentiles",
-            says=f"Time to create an agent, over an hour (`{_START}`). p95 should stay below 5 s, "
-            "p99 below 10 s. By service alone, the slowest of those chosen.",
+            says=f"Time to create an agent, over an hour (`{_START}`). p95 should stay below "
+            f"${{SlowInitialization.threshold}} s, "
+            "p99 below ${SlowInitializationTail.threshold} s. By service alone, the slowest of "
+            "those chosen.",
             queries=tuple(
                 Query(expr=f'max(job:{_START}:p{q}_1h{{job=~"$job"}})', legend=f"p{q}")
                 for q in (50, 95, 99)
             ),
             unit="s",
-            steps=((5, "yellow"), (10, "red")),
+            steps=(
+                ("${SlowInitialization.threshold}", "yellow"),
+                ("${SlowInitializationTail.threshold}", "red"),
+            ),
             empty="no agent created",
             alerts=("SlowInitialization", "SlowInitializationTail"),
         ),
@@ -158,8 +171,9 @@ _CALLS = Row(
         Panel(
             id=30,
             title="Tool execution time by tool (p95)",
-            says=f"The ten slowest tools over 5 minutes (`{_TOOL}`). p95 should stay below 5 s, "
-            "p99 below 15 s, except for tools that run programs.",
+            says=f"The ten slowest tools over 5 minutes (`{_TOOL}`). p95 should stay below "
+            f"${{SlowToolExecution.threshold}} s, "
+            "p99 below ${SlowToolExecutionTail.threshold} s, except for tools that run programs.",
             queries=(
                 Query(
                     expr=f"topk(10, {quantile(_MOST, _TOOL, ENDED, by='tool')})",
@@ -167,7 +181,10 @@ _CALLS = Row(
                 ),
             ),
             unit="s",
-            steps=((5, "yellow"), (15, "red")),
+            steps=(
+                ("${SlowToolExecution.threshold}", "yellow"),
+                ("${SlowToolExecutionTail.threshold}", "red"),
+            ),
             empty="no tool calls",
             alerts=("SlowToolExecution", "SlowToolExecutionTail"),
         ),
@@ -175,7 +192,8 @@ _CALLS = Row(
             id=31,
             title="Provider latency by provider (p95, p99)",
             says=f"Calls to models over 5 minutes, to the end of the answer (`{_PROVIDER}`). p95 "
-            "should stay below 10 s, p99 below 30 s.",
+            "should stay below ${SlowProvider.threshold} s, p99 below "
+            "${SlowProviderTail.threshold} s.",
             queries=tuple(
                 Query(
                     expr=quantile(q, _PROVIDER, ENDED, by="provider"),
@@ -184,7 +202,10 @@ _CALLS = Row(
                 for q in (_MOST, _TAIL)
             ),
             unit="s",
-            steps=((10, "yellow"), (30, "red")),
+            steps=(
+                ("${SlowProvider.threshold}", "yellow"),
+                ("${SlowProviderTail.threshold}", "red"),
+            ),
             empty="no calls",
             alerts=("SlowProvider", "SlowProviderTail"),
         ),
@@ -280,7 +301,8 @@ _PROCESSES = Row(
             id=41,
             title="Memory, share of the limit",
             says="The same as share of the cgroup's limit, else of the machine's memory. A "
-            "warning from 75%, critical from 90%: at 100% the system kills the process.",
+            "warning from ${ElevatedMemoryUsage.threshold:percent}, critical from "
+            "${HighMemoryUsage.threshold:percent}: at 100% the system kills the process.",
             width=12,
             queries=(
                 Query(
@@ -289,7 +311,10 @@ _PROCESSES = Row(
                 ),
             ),
             unit="percentunit",
-            steps=((0.75, "yellow"), (0.9, "red")),
+            steps=(
+                ("${ElevatedMemoryUsage.threshold}", "yellow"),
+                ("${HighMemoryUsage.threshold}", "red"),
+            ),
             process=True,
             empty="no process",
             alerts=("HighMemoryUsage", "ElevatedMemoryUsage", "MemoryExhaustionPredicted"),
@@ -298,7 +323,7 @@ _PROCESSES = Row(
             id=42,
             title="CPU usage",
             says="Of the ten busiest processes: share of the CPUs that each may use, 100% is all "
-            "of them (`victor_cpu_usage_percent`). A warning from 80%.",
+            "of them (`victor_cpu_usage_percent`). A warning from ${HighCPUUsage.threshold}%.",
             width=12,
             queries=(
                 Query(
@@ -307,7 +332,7 @@ _PROCESSES = Row(
                 ),
             ),
             unit="percent",
-            steps=((80, "red"),),
+            steps=(("${HighCPUUsage.threshold}", "red"),),
             process=True,
             empty="no process",
             alerts=("HighCPUUsage", "CPUHeadroomLow"),
@@ -316,7 +341,8 @@ _PROCESSES = Row(
             id=43,
             title="I/O wait",
             says="Share of time in which the machine's CPUs waited for its disks, as the ten "
-            "worst-off processes see it (`victor_io_wait_percent`). A hint from 20%.",
+            "worst-off processes see it (`victor_io_wait_percent`). A hint from "
+            "${HighIOWait.threshold}%.",
             width=12,
             queries=(
                 Query(
@@ -325,7 +351,7 @@ _PROCESSES = Row(
                 ),
             ),
             unit="percent",
-            steps=((20, "yellow"),),
+            steps=(("${HighIOWait.threshold}", "yellow"),),
             process=True,
             empty="not known here",
             alerts=("HighIOWait",),
@@ -340,17 +366,19 @@ _NOW = Row(
         _now(
             1,
             "Request p95",
-            "HTTP answers of the last 5 minutes, without probes. Red from 10 s.",
+            "HTTP answers of the last 5 minutes, without probes. Red from "
+            "${DegradedResponseTime.threshold} s.",
             quantile(_MOST, _REQUEST, USERS),
-            limit=10,
+            limit="${DegradedResponseTime.threshold}",
             more=10,
         ),
         _now(
             2,
             "Chat p95",
-            "Chat turns of the last 5 minutes, to the end of their answers. Red from 15 s.",
+            "Chat turns of the last 5 minutes, to the end of their answers. Red from "
+            "${SlowChat.threshold} s.",
             quantile(_MOST, _CHAT, ENDED),
-            limit=15,
+            limit="${SlowChat.threshold}",
             more=20,
         ),
         _now(
@@ -365,24 +393,25 @@ _NOW = Row(
         _now(
             4,
             "Provider p95",
-            "Calls to models in the last 5 minutes. Red from 10 s.",
+            "Calls to models in the last 5 minutes. Red from ${SlowProvider.threshold} s.",
             quantile(_MOST, _PROVIDER, ENDED),
-            limit=10,
+            limit="${SlowProvider.threshold}",
             more=31,
         ),
         _now(
             5,
             "Tool p95",
             "Tool calls of the last 5 minutes, without tools that run programs: those take as "
-            "long as the program. Red from 5 s.",
+            "long as the program. Red from ${SlowToolExecution.threshold} s.",
             quantile(_MOST, _TOOL, ENDED, _PROGRAMS),
-            limit=5,
+            limit="${SlowToolExecution.threshold}",
             more=30,
         ),
         Panel(
             id=6,
             title="Agent start p95",
-            says="Time to create an agent, in the last hour because starts are few. Red from 5 s. "
+            says="Time to create an agent, in the last hour because starts are few. Red from "
+            "${SlowInitialization.threshold} s. "
             "By service alone: most processes start one before they are first scraped.",
             kind=Kind.STAT,
             width=4,
@@ -394,7 +423,7 @@ _NOW = Row(
                 ),
             ),
             unit="s",
-            steps=((5, "red"),),
+            steps=(("${SlowInitialization.threshold}", "red"),),
             empty="none in 1 h",
             detail=("victor-performance", 22),
         ),

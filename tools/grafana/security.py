@@ -70,8 +70,10 @@ SECURITY = Row(
         Panel(
             id=44,
             title="Security tests passed, authorizations granted",
-            says="Tests of the last complete check, critical below 90% "
-            "(`victor_security_test_pass_rate`); decisions of 5 minutes, a warning below 95% "
+            says="Tests of the last complete check, critical below "
+            "${SecurityTestFailure.threshold:percent} "
+            "(`victor_security_test_pass_rate`); decisions of 5 minutes, a warning below "
+            "${LowAuthorizationSuccessRate.threshold:percent} "
             "(`victor_security_authorization_success_rate`). Of the process with the lowest share.",
             kind=Kind.BARS,
             width=6,
@@ -85,7 +87,10 @@ SECURITY = Row(
             ),
             unit="percentunit",
             base="red",
-            steps=((0.9, "yellow"), (0.95, "green")),
+            steps=(
+                ("${SecurityTestFailure.threshold}", "yellow"),
+                ("${LowAuthorizationSuccessRate.threshold}", "green"),
+            ),
             most=1,
             decimals=0,
             empty="no check or decision yet",
@@ -95,7 +100,7 @@ SECURITY = Row(
             id=45,
             title="Security scan p95",
             says="Of 6 hours, because scans are few (`victor_security_scan_duration_seconds`). "
-            "Should stay below 60 s.",
+            "Should stay below ${SlowSecurityScan.threshold} s.",
             kind=Kind.STAT,
             width=6,
             height=3,
@@ -108,7 +113,7 @@ SECURITY = Row(
                 ),
             ),
             unit="s",
-            steps=((60, "red"),),
+            steps=(("${SlowSecurityScan.threshold}", "red"),),
             empty="no scans",
             alerts=("SlowSecurityScan",),
         ),

@@ -60,17 +60,18 @@ def _share(
     says: str,
     gauge: str,
     *,
-    good: float,
+    good: float | str,
     width: int = 6,
     by: str = "",
     alerts: tuple[str, ...] = (),
 ) -> Panel:
     """A share that each process computes for itself: the lowest one."""
+    least = good.replace("}", ":percent}") if isinstance(good, str) else f"{good:.0%}"
     return Panel(
         id=number,
         title=title,
         says=f"{says} (`{gauge}`): the lowest of the processes, since shares have no sum. "
-        f"Red below {good:.0%}.",
+        f"Red below {least}.",
         kind=Kind.BARS if by else Kind.STAT,
         width=width,
         height=6,
@@ -93,7 +94,7 @@ def _slow(
     expr: str,
     *,
     unit: str = "s",
-    steps: tuple[tuple[float, str], ...] = (),
+    steps: tuple[tuple[float | str, str], ...] = (),
     alerts: tuple[str, ...] = (),
 ) -> Panel:
     return Panel(
@@ -143,7 +144,8 @@ _USAGE = Row(
             id=3,
             title="Success rates by vertical",
             says="Tool calls that succeeded, of those that succeeded, failed or timed out, over 5 "
-            f"minutes (`{_TOOLS}`). Should stay above 90%.",
+            f"minutes (`{_TOOLS}`). Should stay above "
+            f"${{LowVerticalSuccessRate.threshold:percent}}.",
             queries=(
                 Query(
                     expr=ratio(_TOOLS, part='status="success"', by="vertical"),
@@ -152,7 +154,7 @@ _USAGE = Row(
             ),
             unit="percentunit",
             base="red",
-            steps=((0.9, "green"),),
+            steps=(("${LowVerticalSuccessRate.threshold}", "green"),),
             most=1,
             empty="no tool calls",
             alerts=("LowVerticalSuccessRate",),
@@ -162,7 +164,7 @@ _USAGE = Row(
             id=4,
             title="Chat p95 by vertical",
             says="95% of the turns of 5 minutes took less "
-            "(`victor_chat_request_duration_seconds`). Should stay below 15 s.",
+            "(`victor_chat_request_duration_seconds`). Should stay below ${SlowChat.threshold} s.",
             queries=(
                 Query(
                     expr=quantile(
@@ -175,7 +177,7 @@ _USAGE = Row(
                 ),
             ),
             unit="s",
-            steps=((15, "red"),),
+            steps=(("${SlowChat.threshold}", "red"),),
             empty="no turns",
             detail=("victor-performance", 20),
         ),
@@ -270,10 +272,11 @@ _RAG = Row(
             22,
             "RAG: retrieval p95",
             "95% of the searches of 5 minutes took less "
-            "(`victor_rag_retrieval_latency_seconds`). A warning from 2.5 s.",
+            "(`victor_rag_retrieval_latency_seconds`). A warning from "
+            "${HighRAGRetrievalLatency.threshold} s.",
             6,
             rare_quantile(0.95, "victor_rag_retrieval_latency_seconds"),
-            steps=((2.5, "red"),),
+            steps=(("${HighRAGRetrievalLatency.threshold}", "red"),),
             alerts=("HighRAGRetrievalLatency",),
         ),
         Panel(
@@ -313,7 +316,7 @@ _DEVOPS = Row(
             "DevOps: deployments that succeeded",
             "Of the last 5 minutes",
             "victor_devops_deployment_success_rate",
-            good=1,
+            good="${DevOpsDeploymentFailure.threshold}",
             by="source",
             alerts=("DevOpsDeploymentFailure",),
         ),
@@ -423,7 +426,7 @@ _AGENTS = Row(
             "Plans carried out whole",
             "Of the last 5 minutes",
             "victor_planning_success_rate",
-            good=0.5,
+            good="${LowPlanningSuccessRate.threshold}",
             by="vertical",
             alerts=("LowPlanningSuccessRate",),
         ),
@@ -432,7 +435,7 @@ _AGENTS = Row(
             "Recalls that helped",
             "Of those of the last 5 minutes whose outcome was recorded",
             "victor_memory_recall_accuracy",
-            good=0.5,
+            good="${LowMemoryRecallAccuracy.threshold}",
             by="memory_type",
             alerts=("LowMemoryRecallAccuracy",),
         ),
