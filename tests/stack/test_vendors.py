@@ -331,9 +331,17 @@ def test_prometheus_is_shown_totals_still() -> None:
                 serve(3)
                 wait_until(lambda pushes=pushes: requests(vendor, "replica") == 3 * pushes)
         short_runs.play(gateway.otlp_http, 20)
+
+        def runs_are_shown() -> bool:
+            shown = pages(gateway)
+            runs = {key: shown[key] for key in short_runs_alone(shown)}
+            assert not differences(without(runs, "job"), short_runs.expected(20))
+            return True
+
+        wait_until(runs_are_shown)
         shown = pages(gateway)
-        runs = {key: shown.pop(key) for key in short_runs_alone(shown)}
-        assert not differences(without(runs, "job"), short_runs.expected(20))
+        for key in short_runs_alone(shown):
+            del shown[key]
         labels = frozenset({("job", "victor"), ("instance", "replica"), ("status", "success")})
         assert shown == {(REQUESTS.prometheus_name, labels): 9}
 
