@@ -20,6 +20,9 @@ from typing import Any
 import pytest
 import yaml
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
@@ -41,6 +44,7 @@ from tests.stack.processes import (
     HOST,
     SHIPPED,
     Collector,
+    Labels,
     collector,
     exposition,
     free_ports,
@@ -102,19 +106,64 @@ def test_every_file_of_a_backend_is_among_them() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == named
 
 
+def without_authenticator(name: str, folder: Path, **exporter: str) -> Path:
+    """The file of a cloud, less what only the contrib distribution has."""
+    configuration = yaml.safe_load((FOLDER / f"{name}.yaml").read_text("utf-8"))
+    del configuration["extensions"], configuration["service"]["extensions"]
+    for each in configuration["exporters"].values():
+        del each["auth"]
+        each.update(exporter)
+    rest = folder / "rest.yaml"
+    rest.write_text(yaml.safe_dump(configuration), "utf-8")
+    return rest
+
+
 @pytest.mark.parametrize("name", CLOUDS)
 def test_a_cloud_is_valid_but_for_its_authenticator_which_we_do_not_build(
     name: str, tmp_path: Path
 ) -> None:
     files = [COLLECTOR_CONFIG, *(FOLDER / f"{each}.yaml" for each in CLOUDS[name])]
     assert "'extensions' unknown type" in validate(files, **ADDRESSES)
-    configuration = yaml.safe_load(files.pop().read_text("utf-8"))
-    del configuration["extensions"], configuration["service"]["extensions"]
-    for exporter in configuration["exporters"].values():
-        del exporter["auth"]
-    rest = tmp_path / "rest.yaml"
-    rest.write_text(yaml.safe_dump(configuration), "utf-8")
-    assert validate([*files, rest], **ADDRESSES) == ""
+    assert validate([*files[:-1], without_authenticator(name, tmp_path)], **ADDRESSES) == ""
+
+
+def test_google_gets_no_point_without_project_location_and_instance(tmp_path: Path) -> None:
+    variables = {
+        "GOOGLE_CLOUD_PROJECT": "a-project",
+        "VICTOR_COLLECTOR_GOOGLE_LOCATION": "europe-west1",
+        "VICTOR_COLLECTOR_GATEWAY_NAME": "collector-0",
+    }
+    with otlp.http() as backend:
+        url = f"http://{HOST}:{backend.port}"
+        google = without_authenticator("google", tmp_path, endpoint=url)
+        with collector(COLLECTOR_CONFIG, google, environment=variables) as gateway:
+            with process(gateway.otlp_http, "replica") as serve:
+                serve(1)
+            assert push(gateway.otlp_http, "pod").acknowledged
+            wait_until(lambda: len(told(backend)) == 2)
+            shown = pages(gateway)
+    assert told(backend) == {
+        frozenset(
+            {
+                ("gcp.project_id", "a-project"),
+                ("location", "europe-west1"),
+                ("service.name", "victor"),
+                ("service.instance.id", instance),
+            }
+        )
+        for instance in ("replica", "collector-0")
+    }
+    assert (REQUESTS.prometheus_name, SHORT_RUN) in shown
+
+
+def told(backend: otlp.Backend) -> set[Labels]:
+    """The resources of all that a backend was sent."""
+    requests = map(ExportMetricsServiceRequest.FromString, backend.requests)
+    return {
+        frozenset((one.key, one.value.string_value) for one in each.resource.attributes)
+        for request in requests
+        for each in request.resource_metrics
+    }
 
 
 @pytest.mark.parametrize(
