@@ -20,6 +20,9 @@ from typing import Any
 import pytest
 import yaml
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
@@ -42,6 +45,7 @@ from tests.stack.processes import (
     COLLECTOR_CONFIG,
     HOST,
     Collector,
+    Labels,
     collector,
     exposition,
     free_ports,
@@ -102,19 +106,64 @@ def test_every_file_of_a_backend_is_among_them() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == named
 
 
+def without_authenticator(name: str, folder: Path, **exporter: str) -> Path:
+    """The file of a cloud, less what only the contrib distribution has."""
+    configuration = yaml.safe_load((FOLDER / f"{name}.yaml").read_text("utf-8"))
+    del configuration["extensions"], configuration["service"]["extensions"]
+    for each in configuration["exporters"].values():
+        del each["auth"]
+        each.update(exporter)
+    rest = folder / "rest.yaml"
+    rest.write_text(yaml.safe_dump(configuration), "utf-8")
+    return rest
+
+
 @pytest.mark.parametrize("name", CLOUDS)
 def test_a_cloud_is_valid_but_for_its_authenticator_which_we_do_not_build(
     name: str, tmp_path: Path
 ) -> None:
     files = [COLLECTOR_CONFIG, *(FOLDER / f"{each}.yaml" for each in CLOUDS[name])]
     assert "'extensions' unknown type" in validate(files, **ADDRESSES)
-    configuration = yaml.safe_load(files.pop().read_text("utf-8"))
-    del configuration["extensions"], configuration["service"]["extensions"]
-    for exporter in configuration["exporters"].values():
-        del exporter["auth"]
-    rest = tmp_path / "rest.yaml"
-    rest.write_text(yaml.safe_dump(configuration), "utf-8")
-    assert validate([*files, rest], **ADDRESSES) == ""
+    assert validate([*files[:-1], without_authenticator(name, tmp_path)], **ADDRESSES) == ""
+
+
+def test_google_gets_no_point_without_project_location_and_instance(tmp_path: Path) -> None:
+    variables = {
+        "GOOGLE_CLOUD_PROJECT": "a-project",
+        "VICTOR_COLLECTOR_GOOGLE_LOCATION": "europe-west1",
+        "VICTOR_COLLECTOR_GATEWAY_NAME": "collector-0",
+    }
+    with otlp.http() as backend:
+        url = f"http://{HOST}:{backend.port}"
+        google = without_authenticator("google", tmp_path, endpoint=url)
+        with collector(COLLECTOR_CONFIG, google, environment=variables) as gateway:
+            with process(gateway.otlp_http, "replica") as serve:
+                serve(1)
+            assert push(gateway.otlp_http, "pod").acknowledged
+            wait_until(lambda: len(told(backend)) == 2)
+            shown = pages(gateway)
+    assert told(backend) == {
+        frozenset(
+            {
+                ("gcp.project_id", "a-project"),
+                ("location", "europe-west1"),
+                ("service.name", "victor"),
+                ("service.instance.id", instance),
+            }
+        )
+        for instance in ("replica", "collector-0")
+    }
+    assert (REQUESTS.prometheus_name, SHORT_RUN) in shown
+
+
+def told(backend: otlp.Backend) -> set[Labels]:
+    """The resources of all that a backend was sent."""
+    requests = map(ExportMetricsServiceRequest.FromString, backend.requests)
+    return {
+        frozenset((one.key, one.value.string_value) for one in each.resource.attributes)
+        for request in requests
+        for each in request.resource_metrics
+    }
 
 
 @pytest.mark.parametrize(
@@ -253,9 +302,9 @@ def by_deltas(
     )
 
 
-def arrives(vendor: DeltaVendor, counted: Mapping[Key, float]) -> None:
+def arrives(vendor: DeltaVendor, counted: Mapping[Key, float], *without: str) -> None:
     def exact() -> bool:
-        assert differences(vendor.counted("service_instance_id"), counted) == []
+        assert differences(vendor.counted("service_instance_id", *without), counted) == []
         return True
 
     wait_until(exact, 60)
@@ -331,19 +380,15 @@ def test_prometheus_is_shown_totals_still() -> None:
                 serve(3)
                 wait_until(lambda pushes=pushes: requests(vendor, "replica") == 3 * pushes)
         short_runs.play(gateway.otlp_http, 20)
-
-        def runs_are_shown() -> bool:
-            shown = pages(gateway)
-            runs = {key: shown[key] for key in short_runs_alone(shown)}
-            assert not differences(without(runs, "job"), short_runs.expected(20))
-            return True
-
-        wait_until(runs_are_shown)
-        shown = pages(gateway)
-        for key in short_runs_alone(shown):
-            del shown[key]
         labels = frozenset({("job", "victor"), ("instance", "replica"), ("status", "success")})
-        assert shown == {(REQUESTS.prometheus_name, labels): 9}
+
+        def shown() -> bool:
+            found = pages(gateway)
+            runs = {key: found.pop(key) for key in short_runs_alone(found)}
+            assert not differences(without(runs, "job"), short_runs.expected(20))
+            return found == {(REQUESTS.prometheus_name, labels): 9}
+
+        wait_until(shown)
 
 
 def test_processes_that_push_within_one_second_are_told_apart() -> None:
@@ -373,7 +418,7 @@ def test_a_new_collector_sends_of_an_older_series_what_it_counts_from_its_first_
             wait_until(lambda: requests(vendor, "younger") == 11)
             older(7)
             wait_until(lambda: requests(vendor, "older") == 3 + 7)
-            assert requests(vendor, "older", "failure") == 2
+            wait_until(lambda: requests(vendor, "older", "failure") == 2)
 
 
 def test_each_gateway_sends_the_deltas_of_its_own_streams() -> None:
@@ -394,7 +439,7 @@ def test_each_gateway_sends_the_deltas_of_its_own_streams() -> None:
             for serve in serving:
                 serve(1)
         wait_until(lambda: [requests(vendor, name) for name in names] == [2] * 20, 60)
-        total = vendor.counted("service_instance_id", "gateway")
-        total.pop((REQUESTS.prometheus_name, frozenset({("status", "success")})))
-        assert not differences(total, times(2, short_runs.expected(20)))
+        replicas = {(REQUESTS.prometheus_name, frozenset({("status", "success")})): 2 * 20}
+        everything = {**times(2, short_runs.expected(20)), **replicas}
+        arrives(vendor, everything, "gateway")
         assert all(arrived(each) for each in (first, second))
