@@ -24,6 +24,7 @@ from tests.kit.kubernetes import (
     Peer,
     admitted,
     container,
+    groups,
     kustomized,
     labels,
     named,
@@ -124,11 +125,11 @@ def test_no_file_is_left_out() -> None:
 
 def test_prometheus_rules_are_the_shipped_rules() -> None:
     shipped = {
-        f"victor-{path.stem}": yaml.safe_load(path.read_text(encoding="utf-8"))
+        f"victor-{path.stem}": groups(yaml.safe_load(path.read_text(encoding="utf-8")))
         for path in (DEPLOY / "prometheus" / "rules").glob("*.yml")
     }
     objects = of_kind(rendered("production"), "PrometheusRule")
-    assert {each["metadata"]["name"]: each["spec"] for each in objects} == shipped
+    assert {each["metadata"]["name"]: groups(each["spec"]) for each in objects} == shipped
 
 
 def test_promtool_finds_no_fault_with_the_rules_in_the_objects(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import dashboards, docs, kubernetes
+from tools import alerts, dashboards, docs, kubernetes
 from tools.paths import ROOT
 
 _IMPORTED = re.compile(
@@ -55,7 +55,7 @@ def test_what_tests_share_stands_on_no_tests() -> None:
 
 
 def test_files_that_are_generated_as_a_whole_are_marked_so_and_no_others() -> None:
-    written = {**docs.files(), **dashboards.files(), **kubernetes.files()}
+    written = {**alerts.files(), **docs.files(), **dashboards.files(), **kubernetes.files()}
     # Where a part of a page is generated, a marker ends it.
     whole = {path for path, text in written.items() if "\n<!-- /" not in text}
     tracked = subprocess.run(

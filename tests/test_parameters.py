@@ -13,6 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.kit.kubernetes import groups
 from tools import alerts as generator
 from tools.paths import ROOT
 from tools.rules import ALERTS, RUNBOOK_BASE, parsed
@@ -260,10 +261,10 @@ def test_other_values_do_not_replace_what_somebody_edited(tmp_path: Path) -> Non
 def test_the_objects_of_the_operator_have_the_same_rules(tmp_path: Path) -> None:
     export(tmp_path, assignments=OTHERS)
     objects = yaml.safe_load_all(text(tmp_path, "kubernetes/operator/rules.yaml"))
-    specs = {each["metadata"]["name"]: each["spec"] for each in objects}
-    assert specs == {
-        f"victor-{name.removesuffix('.yml')}": yaml.safe_load(
-            text(tmp_path, f"prometheus/rules/{name}")
+    found = {each["metadata"]["name"]: groups(each["spec"]) for each in objects}
+    assert found == {
+        f"victor-{name.removesuffix('.yml')}": groups(
+            yaml.safe_load(text(tmp_path, f"prometheus/rules/{name}"))
         )
         for name, _ in render.sources()
     }

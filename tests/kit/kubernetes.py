@@ -52,6 +52,17 @@ def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
     return [each for each in objects if each["kind"] in kinds]
 
 
+def groups(rules: Object) -> list[Object]:
+    """What a file or an object of rules has, with each expression in one line."""
+    return [
+        {
+            **group,
+            "rules": [{**rule, "expr": " ".join(rule["expr"].split())} for rule in group["rules"]],
+        }
+        for group in rules["groups"]
+    ]
+
+
 def named(objects: list[Object], kind: str, name: str) -> Object:
     (found,) = (each for each in of_kind(objects, kind) if each["metadata"]["name"] == name)
     return found

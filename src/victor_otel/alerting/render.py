@@ -89,7 +89,7 @@ def _of_job(text: str, job: str) -> str:
 
 
 def operator(rules: Mapping[str, str]) -> str:
-    """The same as PrometheusRules."""
+    """The same as PrometheusRules; kustomize adds lines to folded texts, so no expression is one."""
     documents = [
         "---\n"
         "apiVersion: monitoring.coreos.com/v1\n"
@@ -98,7 +98,8 @@ def operator(rules: Mapping[str, str]) -> str:
         f"  name: victor-{name.removesuffix('.yml')}\n"
         "  labels:\n"
         "    app.kubernetes.io/part-of: victor\n"
-        "spec:\n" + re.sub(r"^(?=.)", "  ", text, flags=re.MULTILINE)
+        "spec:\n"
+        + re.sub(r"^(?=.)", "  ", text.replace(" expr: >\n", " expr: |\n"), flags=re.MULTILINE)
         for name, text in rules.items()
     ]
     return "# Generated from ../../prometheus/rules. Do not edit.\n" + "".join(documents)
