@@ -89,7 +89,7 @@ def _of_job(text: str, job: str) -> str:
 
 
 def operator(rules: Mapping[str, str]) -> str:
-    """The same as PrometheusRules; kustomize adds lines to folded texts, so no expression is one."""
+    """The same as PrometheusRules. No expression is folded: kustomize would add lines to it."""
     documents = [
         "---\n"
         "apiVersion: monitoring.coreos.com/v1\n"
