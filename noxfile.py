@@ -55,24 +55,38 @@ def on(pairs: list[dict[str, str]]) -> Callable[[Any], Any]:
     return nox.parametrize("python,pair", named)
 
 
+def locked(pair: dict[str, str] = MAIN) -> str:
+    """The file that says in which versions the gate installs for a pair (`nox -s lock`)."""
+    return f"locks/python{pair['python']}-victor{pair['victor']}.txt"
+
+
+def of(pair: dict[str, str]) -> list[str]:
+    """Victor in the version of a pair, with its own code in Rust if the pair has it."""
+    native = [f"victor-native=={pair['native']}"] if "native" in pair else []
+    return [f"victor-ai=={pair['victor']}", *native]
+
+
+def verticals_of(pair: dict[str, str]) -> list[str]:
+    version = pair["verticals"]
+    return [f"{name}=={version}" for name in VERTICALS if name != WITHOUT_DEPENDENCIES]
+
+
 def install(session: nox.Session, *groups: str, pair: dict[str, str] = MAIN) -> None:
     """The package as it is here, with dependency groups and a version of Victor."""
     chosen = [f"--group={group}" for group in groups]
-    if "native" in pair:
-        chosen.append(f"victor-native=={pair['native']}")
-    victor = f"victor-ai=={pair['victor']}"
-    session.run_install("uv", "pip", "install", "--quiet", "-e", ".[instruments]", victor, *chosen)
+    add(session, "-e", ".[instruments]", *of(pair), *chosen, pair=pair)
+
+
+def add(session: nox.Session, *what: str, pair: dict[str, str] = MAIN) -> None:
+    """Installs in the versions of the lock."""
+    session.run_install("uv", "pip", "install", "--quiet", f"-c={locked(pair)}", *what)
 
 
 def install_all(session: nox.Session, pair: dict[str, str] = MAIN) -> None:
     """The same, with everything that tests need: the verticals and their scenarios."""
     install(session, "test", "verticals", pair=pair)
-    version = pair["verticals"]
-    chosen = [f"{name}=={version}" for name in VERTICALS if name != WITHOUT_DEPENDENCIES]
-    victor = f"victor-ai=={pair['victor']}"
-    session.run_install("uv", "pip", "install", "--quiet", victor, *chosen)
-    alone = f"{WITHOUT_DEPENDENCIES}=={version}"
-    session.run_install("uv", "pip", "install", "--quiet", "--no-deps", alone)
+    add(session, *of(pair), *verticals_of(pair), pair=pair)
+    add(session, "--no-deps", f"{WITHOUT_DEPENDENCIES}=={pair['verticals']}", pair=pair)
 
 
 def install_stack(session: nox.Session, pair: dict[str, str] = MAIN) -> None:
@@ -126,6 +140,21 @@ def dev(session: nox.Session) -> None:
     """An environment to work in, with all that tests and tools need: `. .nox/dev/bin/activate`."""
     install_all(session)
     install(session, "lint")
+
+
+@nox.session(venv_backend="none")
+def lock(session: nox.Session) -> None:
+    """Writes in which versions the gate installs; `-- --upgrade` takes the newest ones."""
+    groups = [f"--group={name}" for name in PYPROJECT["dependency-groups"]]
+    wanted = Path(session.create_tmp(), "wanted.txt")
+    for pair in PAIRS:
+        wanted.write_text("\n".join((*of(pair), *verticals_of(pair))), encoding="utf-8")
+        session.run(
+            *("uv", "pip", "compile", "--quiet", "--no-annotate"),
+            *("--custom-compile-command=nox -s lock", f"--python-version={pair['python']}"),
+            *("--extra=instruments", *groups, "pyproject.toml", str(wanted)),
+            *(f"--output-file={locked(pair)}", *session.posargs),
+        )
 
 
 @nox.session(python=PYTHON)
@@ -301,12 +330,12 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def build(session: nox.Session) -> None:
     """The wheel installs and works on its own, by each door, and what it exports starts."""
-    session.install("build", "pipx", "twine")
+    add(session, "--group=build")
     session.run("python", "-m", "build", "--installer=uv", "--outdir=dist", silent=True)
     wheel = max(Path("dist").glob("*.whl"), key=lambda path: path.stat().st_mtime)
     session.run("twine", "check", "--strict", str(wheel))
     doors(session, f"{wheel.absolute()}[instruments]")
-    session.run_install("uv", "pip", "install", "--quiet", f"{wheel}[instruments]", "--group=test")
+    add(session, f"{wheel}[instruments]", "--group=test")
     session.run("victor-otel", "doctor")
     session.run("python", "scripts/stack.py", *("collector", "prometheus", "alertmanager"))
     pytest(session, OF_THE_WHEEL)
@@ -315,7 +344,9 @@ def build(session: nox.Session) -> None:
 def doors(session: nox.Session, wheel: str) -> None:
     """The demo by uvx and pipx, with nothing installed before."""
     play = (wheel, "victor-otel", "demo", "--once", "--port=0")
-    for python in sorted({pair["python"] for pair in PAIRS[1:]}):
-        session.run("uvx", f"--python={python}", "--from", *play, external=True)
+    for python, pair in {pair["python"]: pair for pair in PAIRS[1:]}.items():
+        versions = f"--constraint={Path(locked(pair)).absolute()}"
+        session.run("uvx", f"--python={python}", versions, "--from", *play, external=True)
         found = session.run("uv", "python", "find", "--system", python, silent=True, external=True)
-        session.run("pipx", "run", "--no-cache", f"--python={found.strip()}", "--spec", *play)
+        where = (f"--python={found.strip()}", f"--pip-args={versions}")
+        session.run("pipx", "run", "--no-cache", *where, "--spec", *play)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tools import alerts, dashboards, docs, kubernetes
 from tools.paths import ROOT
@@ -52,6 +54,29 @@ def test_what_tests_share_stands_on_no_tests() -> None:
     assert {
         one for one in imported("tests/kit") if not one[1].startswith(("tests.kit", "tools"))
     } == set()
+
+
+def test_each_pair_of_the_gate_has_a_lock_with_all_that_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    pairs = project["tool"]["victor-otel"]["pairs"]
+    names = {f"python{pair['python']}-victor{pair['victor']}.txt" for pair in pairs}
+    locks = list(Path(ROOT, "locks").iterdir())
+    assert {lock.name for lock in locks} == names
+    groups = project["dependency-groups"].values()
+    declared = {
+        Requirement(one) for group in (project["project"]["dependencies"], *groups) for one in group
+    }
+    for lock in locks:
+        lines = lock.read_text(encoding="utf-8").splitlines()
+        found = [Requirement(line) for line in lines if not line.startswith("#")]
+        assert [one for one in found if one.url or len(one.specifier) != 1] == []
+        versions = {one.name: str(one.specifier).removeprefix("==") for one in found}
+        wrong = {
+            str(one)
+            for one in declared
+            if not one.specifier.contains(versions.get(one.name, "0"), prereleases=True)
+        }
+        assert (lock.name, wrong) == (lock.name, set())
 
 
 def test_files_that_are_generated_as_a_whole_are_marked_so_and_no_others() -> None:
