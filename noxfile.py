@@ -159,12 +159,13 @@ def lock(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
-    """Style, format, the directions of imports, and what is imported but not declared."""
+    """Style, format, the directions of imports, what is not declared, and GitHub's workflows."""
     install(session, "lint")
     session.run("deptry", "src")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports", "--no-cache")
+    session.run("zizmor", "--offline", "--quiet", ".github")
 
 
 @nox.session(python=PYTHON)
