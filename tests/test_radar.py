@@ -181,12 +181,10 @@ def test_the_workflow_asks_it_on_each_python_and_may_change_nothing() -> None:
     text = (ROOT / ".github" / "workflows" / "newest.yml").read_text(encoding="utf-8")
     workflow = yaml.safe_load(text)
     assert set(workflow[True]) == {"schedule", "workflow_dispatch"}  # YAML reads `on` as a truth
-    assert workflow["permissions"] == {"contents": "read"}
     (job,) = workflow["jobs"].values()
+    assert (workflow["permissions"], job["permissions"]) == ({}, {"contents": "read"})
     assert set(job["strategy"]["matrix"]["python"]) == PYTHONS
     *_, run = [step["run"] for step in job["steps"] if "run" in step]
-    (session,) = re.findall(r'--session "(\w+)-\$\{\{ matrix.python \}\}"', run)
+    (session,) = re.findall(r'--session "(\w+)-\$PYTHON"', run)
     noxfile = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
     assert session in {node.name for node in noxfile.body if isinstance(node, ast.FunctionDef)}
-    for step in job["steps"]:
-        assert re.fullmatch(r"actions/[\w-]+@v\d+", step.get("uses", "actions/none@v0"))
