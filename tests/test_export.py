@@ -95,6 +95,14 @@ def test_a_new_version_replaces_its_own_files_and_removes_those_it_has_no_more(
     assert found(tmp_path) == {CONFIG: b"new\n", "kept.yml": b"same\n"}
 
 
+def test_what_a_version_without_parameters_has_exported_is_replaced(tmp_path: Path) -> None:
+    export(tmp_path)
+    record = json.loads((tmp_path / RECORD).read_text())
+    del record["parameters"]
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    assert RULES in export(tmp_path, assignments=["HighErrorRate.threshold=0.1"]).written
+
+
 def test_links_lead_to_runbooks_of_the_users_own_from_then_on(tmp_path: Path) -> None:
     url = "https://wiki.example.org/victor"
     export(tmp_path, runbooks=f"{url}/")

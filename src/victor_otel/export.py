@@ -133,7 +133,8 @@ def _record(folder: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {
             "runbooks": str(found["runbooks"]),
-            "parameters": dict(found["parameters"]),
+            # Earlier versions have none.
+            "parameters": dict(found.get("parameters", {})),
             "files": dict(found["files"]),
         }
     except FileNotFoundError:
