@@ -10,10 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
-
 from tests.kit import otlp
 from tests.kit.documentation import ELSEWHERE, blocks
 from tools.paths import DEPLOY, ROOT
@@ -133,12 +129,9 @@ def test_what_an_operator_injects_instruments_a_victor_that_knows_nothing_of_it(
 
 def executions(backend: otlp.Backend) -> dict[str, int]:
     """The tool calls that arrived, by service."""
-    found: dict[str, int] = {}
-    for body in backend.requests:
-        for each in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-            named = {one.key: one.value.string_value for one in each.resource.attributes}
-            for metric in (one for scope in each.scope_metrics for one in scope.metrics):
-                if metric.name == "victor.tool.executions":
-                    points = metric.sum.data_points
-                    found[named["service.name"]] = sum(point.as_int for point in points)
-    return found
+    return {
+        named["service.name"]: sum(point.as_int for point in metric.sum.data_points)
+        for named, metrics in backend.metrics()
+        for metric in metrics
+        if metric.name == "victor.tool.executions"
+    }

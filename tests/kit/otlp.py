@@ -53,6 +53,13 @@ class Backend:
     def status(self, body: bytes) -> int:
         return self.answer(body) if callable(self.answer) else self.answer
 
+    def metrics(self) -> Iterator[tuple[dict[str, str], list[Any]]]:
+        """What it was sent of each resource: its attributes that are texts, and its metrics."""
+        for body in self.requests:
+            for each in messages.ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                named = {one.key: one.value.string_value for one in each.resource.attributes}
+                yield named, [metric for scope in each.scope_metrics for metric in scope.metrics]
+
     def take(self, body: bytes, headers: Mapping[str, str], *, traces: bool = False) -> None:
         (self.traces if traces else self.requests).append(body)
         self.headers.append(headers)

@@ -6,7 +6,6 @@ that the test itself works.
 
 from __future__ import annotations
 
-import itertools
 import signal
 import time
 from collections.abc import Callable, Generator
@@ -15,14 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.backends import sending_to, victoria_metrics
+from tests.stack.backends import anew, flush, sending_to, victoria_metrics
 from tests.stack.collectors import arrived, own
 from tests.stack.fleet import Fleet, fleet, totals
 from tests.stack.gateways import NAMES, agents, gateway
 from tests.stack.kafka import kafka
 from tests.stack.processes import (
     COLLECTOR_CONFIG,
-    DIRECT,
     Collector,
     Labels,
     collector,
@@ -39,25 +37,16 @@ PATIENCE = 600
 AGENTS = pytest.mark.parametrize("number", [20, 1_000])
 INSTANCE = 'instance=~"agent-.+"'
 SHORT = 'gateway=~"agent-.+"'
-_looks = itertools.count()
 
 
 def selected(name: str, labels: Labels, more: str) -> str:
-    """All that was stored of what each series selected has; each look has a selector of its own.
-
-    VictoriaMetrics keeps for a while which series a selector has matched.
-    """
+    """All that was stored of what each series selected has."""
     pairs = {**dict(labels), "job": "victor"}
     if "le" in pairs:
         pairs["le"] = f"{float(pairs['le']):g}".replace("inf", "+Inf")
     matchers = [f'{key}="{value}"' for key, value in pairs.items()]
-    matchers += [more, f'look!="{next(_looks)}"']
+    matchers += [more, anew()]
     return f"{name}{{{','.join(matchers)}}}[1h]"
-
-
-def flush(url: str) -> None:
-    """Has VictoriaMetrics show what it still holds in memory."""
-    assert DIRECT.open(f"{url}/internal/force_flush").status == 200
 
 
 def number_of(url: str, promql: str) -> float:

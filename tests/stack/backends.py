@@ -168,12 +168,23 @@ def identified(found: Mapping[Labels, float]) -> dict[Key, float]:
 _looks = count()
 
 
+def flush(victoria_metrics_url: str) -> None:
+    """Has VictoriaMetrics show what it still holds in memory."""
+    assert DIRECT.open(f"{victoria_metrics_url}/internal/force_flush").status == 200
+
+
+def anew() -> str:
+    """A matcher that leaves nothing out, and is another one each time.
+
+    VictoriaMetrics keeps for a while which series a selector has matched.
+    """
+    return f'look!="{next(_looks)}"'
+
+
 def stored(victoria_metrics_url: str) -> dict[Key, float]:
     """What VictoriaMetrics has of Victor's series."""
-    # It finds new series once it has flushed what it holds in memory, and keeps which ones a
-    # selector has matched: each look has a selector of its own.
-    assert DIRECT.open(f"{victoria_metrics_url}/internal/force_flush").status == 200
-    ours = f'{{__name__=~"victor_.+",__name__!="victor_total_requests",look!="{next(_looks)}"}}'
+    flush(victoria_metrics_url)
+    ours = f'{{__name__=~"victor_.+",__name__!="victor_total_requests",{anew()}}}'
     return identified(series(victoria_metrics_url, ours))
 
 

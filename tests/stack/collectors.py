@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
-from collections.abc import Generator, Mapping
+import subprocess
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,12 +20,27 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
-from tests.stack.processes import HOST, Collector, Labels
+from tests.stack.processes import HOST, Collector, Labels, program
 from tools.paths import COLLECTOR
 
 TLS, TOKEN, AGENT, GATEWAY = (COLLECTOR / f"{n}.yaml" for n in ("tls", "token", "agent", "gateway"))
 
 NAME = "pushed"
+
+
+def shipped(*names: str) -> list[Path]:
+    """Files of collector/ by their names."""
+    return [COLLECTOR / f"{name}.yaml" for name in names]
+
+
+def validate(files: Iterable[Path], **variables: str) -> str:
+    """What `validate` complains about, '' if nothing."""
+    command = [program("collector"), "validate", *(f"--config={path}" for path in files)]
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode == 0) == (not done.stderr)
+    return done.stderr
 
 
 def points(count: int = 1, *, lifetime: str = "long", padding: int = 0) -> bytes:

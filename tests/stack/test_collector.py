@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,8 @@ from tests.stack.collectors import (
     own,
     points,
     post,
+    shipped,
+    validate,
 )
 from tests.stack.processes import (
     COLLECTOR_CONFIG,
@@ -38,7 +38,6 @@ from tests.stack.processes import (
     collector,
     exposition,
     free_ports,
-    program,
     wait_until,
 )
 from tools.paths import COLLECTOR
@@ -73,16 +72,6 @@ def combinations() -> Iterator[tuple[str, ...]]:
             yield ("config", *role, *switches)
 
 
-def validate(*names: str, **variables: str) -> str:
-    """What `validate` complains about, '' if nothing."""
-    command = [program("collector"), "validate", *(f"--config={COLLECTOR / n}.yaml" for n in names)]
-    done = subprocess.run(
-        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode == 0) == (not done.stderr)
-    return done.stderr
-
-
 SET = {
     "VICTOR_COLLECTOR_TLS_CERT": "/etc/victor/tls.crt",
     "VICTOR_COLLECTOR_TLS_KEY": "/etc/victor/tls.key",
@@ -95,14 +84,14 @@ SET = {
 @pytest.mark.parametrize("names", combinations(), ids="+".join)
 def test_every_combination_of_files_is_valid(names: Sequence[str]) -> None:
     backend = {"VICTOR_COLLECTOR_BACKEND": "otlp_http"} if "kafka-gateway" in names else {}
-    assert validate(*names, **backend, **SET) == ""
+    assert validate(shipped(*names), **backend, **SET) == ""
 
 
 @pytest.mark.parametrize("names", [("config",), ("config", "gateway", "tls", "token")])
 @pytest.mark.parametrize("backend", ["otlp_http", "otlp_grpc"])
 def test_every_backend_is_valid(names: Sequence[str], backend: str) -> None:
     backends = ("VICTOR_COLLECTOR_BACKEND", "VICTOR_COLLECTOR_TRACES_BACKEND")
-    assert validate(*names, **dict.fromkeys(backends, backend), **SET) == ""
+    assert validate(shipped(*names), **dict.fromkeys(backends, backend), **SET) == ""
 
 
 def test_readme_names_no_other_combinations() -> None:
@@ -125,7 +114,7 @@ def test_readme_names_no_other_combinations() -> None:
     ],
 )
 def test_what_must_be_set_is_missed(names: Sequence[str], complaint: str) -> None:
-    assert complaint in validate(*names)
+    assert complaint in validate(shipped(*names))
 
 
 # --- Who may push ------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +19,6 @@ from typing import Any
 import pytest
 import yaml
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
@@ -38,7 +34,7 @@ from tests.stack.backends import (
     stored,
     victoria_metrics,
 )
-from tests.stack.collectors import GATEWAY, arrived, own
+from tests.stack.collectors import GATEWAY, arrived, own, shipped, validate
 from tests.stack.gateways import NAMES, agents, times
 from tests.stack.load import push
 from tests.stack.processes import (
@@ -49,7 +45,6 @@ from tests.stack.processes import (
     collector,
     exposition,
     free_ports,
-    program,
     wait_until,
 )
 from tests.stack.routes import counted, demo
@@ -78,16 +73,6 @@ HURRY = ("processors::interval/deltas::interval=2s",)
 # --- The files ---------------------------------------------------------------------------------
 
 
-def validate(files: Sequence[Path], **variables: str) -> str:
-    """What `validate` complains about, '' if nothing."""
-    command = [program("collector"), "validate", *(f"--config={path}" for path in files)]
-    done = subprocess.run(
-        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode == 0) == (not done.stderr)
-    return done.stderr
-
-
 def combinations() -> Iterator[tuple[str, ...]]:
     backends = [(name,) for name in ALONE] + [("deltas", name) for name in BY_DELTAS]
     for names in backends:
@@ -97,8 +82,7 @@ def combinations() -> Iterator[tuple[str, ...]]:
 
 @pytest.mark.parametrize("names", combinations(), ids="+".join)
 def test_every_backend_goes_with_gateways_and_tokens(names: Sequence[str]) -> None:
-    files = [COLLECTOR / f"{name}.yaml" for name in names]
-    assert validate(files, **ADDRESSES, **TOKEN) == ""
+    assert validate(shipped(*names), **ADDRESSES, **TOKEN) == ""
 
 
 def test_every_file_of_a_backend_is_among_them() -> None:
@@ -158,12 +142,7 @@ def test_google_gets_no_point_without_project_location_and_instance(tmp_path: Pa
 
 def told(backend: otlp.Backend) -> set[Labels]:
     """The resources of all that a backend was sent."""
-    requests = map(ExportMetricsServiceRequest.FromString, backend.requests)
-    return {
-        frozenset((one.key, one.value.string_value) for one in each.resource.attributes)
-        for request in requests
-        for each in request.resource_metrics
-    }
+    return {frozenset(named.items()) for named, _ in backend.metrics()}
 
 
 @pytest.mark.parametrize(

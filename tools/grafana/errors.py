@@ -97,7 +97,7 @@ _WHERE = Row(
             says="HTTP answers of 5xx, of all, over 5 minutes: the ten worst endpoints; and "
             "requests that failed or timed out, by how they came, since /chat answers 200 although "
             f"its turn failed (`{_REQUESTS}`). From ${{HighRequestFailureRate.threshold:percent}} "
-            f"on alerts fire.",
+            "on alerts fire.",
             height=7,
             queries=(
                 Query(expr=f"topk(10, {_by_endpoint()})", legend="5xx {{endpoint}}"),
@@ -239,7 +239,7 @@ _CALLED = Row(
             title="Tool failures by tool",
             says="Calls that failed or timed out, of those that succeeded, failed or timed out, "
             f"over 5 minutes: the ten worst tools (`{_TOOLS}`). A warning from "
-            f"${{HighToolFailureRate.threshold:percent}}. And what models "
+            "${HighToolFailureRate.threshold:percent}. And what models "
             f"asked of a tool and Victor did not run, the five worst (`{_REFUSED}`). A warning "
             "from ${HighToolRejectionRate.threshold:percent}.",
             height=7,

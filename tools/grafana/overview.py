@@ -266,7 +266,7 @@ _WORK = Row(
             title="Provider status",
             says="The share of the calls to it that succeeded, of those that succeeded, failed or "
             f"timed out in 5 minutes (`{_CALLS}`). Red below "
-            f"${{HighProviderErrorRate.threshold:complement}}, where HighProviderErrorRate "
+            "${HighProviderErrorRate.threshold:complement}, where HighProviderErrorRate "
             "fires; yellow below 95%.",
             kind=Kind.STAT,
             queries=(

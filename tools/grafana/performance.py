@@ -59,7 +59,7 @@ _REQUESTS = Row(
             title="Response time percentiles",
             says="HTTP answers over 5 minutes, without probes and documentation "
             f"(`{_REQUEST}`). p95 should stay below ${{DegradedResponseTime.threshold}} s, p99 "
-            f"below ${{SlowResponseTimeTail.threshold}} s.",
+            "below ${SlowResponseTimeTail.threshold} s.",
             queries=_percentiles(_REQUEST, USERS),
             unit="s",
             steps=(
@@ -147,7 +147,7 @@ _TURNS = Row(
             id=22,
             title="Agent start percentiles",
             says=f"Time to create an agent, over an hour (`{_START}`). p95 should stay below "
-            f"${{SlowInitialization.threshold}} s, "
+            "${SlowInitialization.threshold} s, "
             "p99 below ${SlowInitializationTail.threshold} s. By service alone, the slowest of "
             "those chosen.",
             queries=tuple(
@@ -172,7 +172,7 @@ _CALLS = Row(
             id=30,
             title="Tool execution time by tool (p95)",
             says=f"The ten slowest tools over 5 minutes (`{_TOOL}`). p95 should stay below "
-            f"${{SlowToolExecution.threshold}} s, "
+            "${SlowToolExecution.threshold} s, "
             "p99 below ${SlowToolExecutionTail.threshold} s, except for tools that run programs.",
             queries=(
                 Query(

@@ -145,7 +145,7 @@ _USAGE = Row(
             title="Success rates by vertical",
             says="Tool calls that succeeded, of those that succeeded, failed or timed out, over 5 "
             f"minutes (`{_TOOLS}`). Should stay above "
-            f"${{LowVerticalSuccessRate.threshold:percent}}.",
+            "${LowVerticalSuccessRate.threshold:percent}.",
             queries=(
                 Query(
                     expr=ratio(_TOOLS, part='status="success"', by="vertical"),
