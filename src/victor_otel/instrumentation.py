@@ -165,6 +165,7 @@ class Instrumentation:
         recorder = pipeline.recorder
         left_out = catalog.left_out(pipeline.genai)
         rows = [row for row in catalog.FEEDS if row not in left_out]
+        recorder.leave_out(metric for metric in catalog.CONVENTIONAL if metric in left_out)
 
         def metrics(kind: OperationType[object]) -> Callable[[Operation], None]:
             return Recording(kind, [row for row in rows if row.type is kind], recorder)

@@ -54,7 +54,9 @@ _LIMIT = process.MEMORY_LIMIT.prometheus_name
 
 
 def _of(*areas: Area) -> tuple[Metric, ...]:
-    return tuple(metric for area in areas for metric in area.metrics)
+    """Their metrics, without those that tell the same by OpenTelemetry's names."""
+    metrics = (metric for area in areas for metric in area.metrics)
+    return tuple(metric for metric in metrics if metric not in catalog.CONVENTIONAL)
 
 
 def _groups() -> dict[str, tuple[Metric, ...]]:
@@ -65,8 +67,7 @@ def _groups() -> dict[str, tuple[Metric, ...]]:
         "Ourselves": _of(process.AREA, OURSELVES),
     }
     known = {metric for metrics in asked.values() for metric in metrics}
-    known.update(catalog.CONVENTIONAL)  # the same calls by other names
-    work = tuple(metric for metric in catalog.METRICS if metric not in known)
+    work = tuple(metric for metric in _of(*catalog.AREAS) if metric not in known)
     ourselves = asked.pop("Ourselves")
     return {**asked, "Work": work, "Ourselves": ourselves}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from time import perf_counter
 from types import SimpleNamespace
@@ -179,6 +180,12 @@ async def mcp(count: Count) -> None:
     count.add("victor_feature_usage_total", 5, feature="mcp")
     count.add("victor_user_sessions_total", interface="mcp")
     count.set("victor_active_users", 1, interface="mcp")
+    with mock.patch("sys.stdin", io.StringIO()):  # its client has nothing more to say
+        await served.start_stdio_server()
+    count.add("victor_session_duration_seconds_count", interface="mcp")
+    count.add("victor_requests_per_user_count", interface="mcp")
+    count.add("victor_requests_per_user_sum", 5, interface="mcp")
+    count.add("mcp_server_session_duration_seconds_count")
 
 
 async def mcp_client(count: Count) -> None:
@@ -201,6 +208,7 @@ async def mcp_client(count: Count) -> None:
     _messaged(count, "client", "ping")
     count.add("victor_feature_usage_total", 3, feature="mcp")
     await client.close()
+    count.add("mcp_client_session_duration_seconds_count")
 
 
 async def request_rate(count: Count) -> None:
@@ -297,9 +305,16 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         run=mcp,
         needs=_SERVER,
-        proves=(*_REQUESTS, *_SESSIONS, shared.FEATURES, mcp_area.SERVER_DURATION),
+        proves=(
+            *_REQUESTS,
+            *_SESSIONS,
+            *(sessions.DURATION, sessions.REQUESTS_PER_USER, sessions.MCP_SERVER_SESSION),
+            *(shared.FEATURES, mcp_area.SERVER_DURATION),
+        ),
     ),
-    Scenario(run=mcp_client, proves=(shared.FEATURES, mcp_area.CLIENT_DURATION)),
+    Scenario(
+        run=mcp_client, proves=(shared.FEATURES, mcp_area.CLIENT_DURATION, mcp_area.CLIENT_SESSION)
+    ),
     Scenario(run=request_rate, needs=_SERVER, proves=(shared.REQUEST_RATE,), alone=True),
     Scenario(
         run=terminal,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import gc
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from tests.kit.agents import Points, Recorded, agent, model, recording
 from tests.kit.chat import ANSWER, ASK, DELEGATE, LOOK, spawner, team
 from tests.kit.interfaces import call, mcp_server, message, own_tools
+from tests.kit.processes import MCP_SERVER
 from tests.kit.providers import own, refused_key, response
 from tests.kit.tools import own_tool
 from tests.kit.traced import Traced
@@ -26,6 +31,7 @@ from victor_otel.guide import MetricsCollector
 from victor_otel.model.metric import Metric
 from victor_otel.numbers import GROUPS
 from victor_otel.runtime import RUNTIME
+from victor_otel.signals.instruments import Nothing
 from victor_otel.victor import catalog, identity
 from victor_otel.victor.areas import mcp
 
@@ -76,6 +82,10 @@ TABLE: dict[str, tuple[str, str, tuple[float, ...], str]] = {
         ("mcp.client.operation.duration", "mcp.server.operation.duration"),
         ("histogram", "s", K, MESSAGE),
     ),
+    **dict.fromkeys(
+        ("mcp.client.session.duration", "mcp.server.session.duration"),
+        ("histogram", "s", K, "error.type?"),
+    ),
     "gen_ai.client.embeddings.duration": ("histogram", "s", D, f"{INFERENCE} error.type?"),
     "gen_ai.retrieval.duration": ("histogram", "s", D, "gen_ai.operation.name! error.type?"),
     # Of v1.41 for calls to models, of v0.1.0 for operations on memories.
@@ -114,7 +124,7 @@ def sums(recorded: Recorded, name: str, by: str = "gen_ai.agent.name") -> dict[s
     """What a histogram adds up to, by an attribute."""
     data = recorded.reader.get_metrics_data()
     return {
-        str((point.attributes or {})[by]): point.sum
+        str((point.attributes or {}).get(by, "")): point.sum
         for resource in (data.resource_metrics if data else ())
         for scope in resource.scope_metrics
         for metric in scope.metrics
@@ -317,6 +327,98 @@ async def test_a_message_lasts_as_long_as_its_span() -> None:
     assert lasted == {"ping": pytest.approx(taken, abs=1e-8)}
 
 
+async def close(client: Any) -> None:
+    await client.close()
+    await client.close()
+    client.disconnect()
+
+
+async def disconnect(client: Any) -> None:
+    client.disconnect()
+
+
+async def connect_anew(client: Any) -> None:
+    assert await client._try_reconnect()
+    await client.close()
+
+
+async def lose(client: Any) -> None:
+    """The server dies, which the client learns when it asks for something."""
+    client.process.kill()
+    assert not await client.ping()
+    await client.close()
+
+
+async def give_up(client: Any) -> None:
+    """A message is cancelled, and with it goes the connection."""
+    client.process.send_signal(signal.SIGSTOP)
+    asked = asyncio.ensure_future(client.ping())
+    while not client._request_lock.locked():
+        await asyncio.sleep(0)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    await client.close()
+
+
+async def leave_open(_client: Any) -> None:
+    running = RUNTIME.instrumentation
+    assert running is not None
+    running.close()
+
+
+SESSION = "mcp.client.session.duration"
+
+
+@pytest.mark.parametrize(
+    ("end", "sessions"),
+    [
+        (close, {(SESSION,): 1}),
+        (disconnect, {(SESSION,): 1}),
+        (connect_anew, {(SESSION,): 2}),
+        (lose, {(SESSION, ("error.type", "no_response")): 1}),
+        (give_up, {(SESSION,): 1}),
+        (leave_open, {(SESSION,): 1}),
+    ],
+)
+async def test_a_session_with_a_server_ends_once_however_it_ends(
+    end: Callable[[Any], Awaitable[None]], sessions: Points
+) -> None:
+    from victor.integrations.mcp.client import MCPClient
+
+    client = MCPClient(health_check_interval=0, reconnect_delay=0)
+    with recording() as recorded:
+        before = perf_counter()
+        assert await client.connect([sys.executable, "-c", MCP_SERVER])
+        assert told(recorded, SESSION) == {}
+        await end(client)
+        taken = perf_counter() - before
+        assert told(recorded, SESSION) == sessions
+        assert 0 < sum(sums(recorded, SESSION, by="error.type").values()) < taken
+    await client.close()
+
+
+async def test_a_session_of_a_client_that_is_dropped_ends_with_it() -> None:
+    from victor.integrations.mcp.client import MCPClient
+
+    with recording() as recorded:
+        client = MCPClient(health_check_interval=0)
+        assert await client.connect([sys.executable, "-c", MCP_SERVER])
+        del client
+        gc.collect()
+        assert told(recorded, SESSION) == {(SESSION,): 1}
+
+
+async def test_there_is_no_session_with_a_server_that_cannot_be_started() -> None:
+    from victor.integrations.mcp.client import MCPClient
+
+    client = MCPClient(health_check_interval=0)
+    with recording() as recorded:
+        assert not await client.connect([sys.executable, "-c", ""])
+        await client.close()
+        assert told(recorded, SESSION) == {}
+
+
 @contextmanager
 def named(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The types of the operations whose agent is looked for."""
@@ -365,10 +467,12 @@ async def names(value: str | None, monkeypatch: pytest.MonkeyPatch) -> set[str]:
         async with agent(served, "m") as created:
             await created.run(ASK)
         await own_tool(lambda _, number: number).execute({}, number=1)
+        await mcp_server().handle_message(message("ping"))
+        await leave_open(created)
         return {key[0] for key in told(recorded)}
 
 
-_NOT_IN_A_TURN = ("cache", "reasoning", "chunk", "mcp", "embeddings", "retrieval")
+_NOT_IN_A_TURN = ("cache", "reasoning", "chunk", "mcp.client", "embeddings", "retrieval")
 OLD = {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
 NEW = {
     name for name in TABLE if name not in OLD and not any(part in name for part in _NOT_IN_A_TURN)
@@ -423,7 +527,8 @@ def test_nothing_is_created_that_is_not_wanted(monkeypatch: pytest.MonkeyPatch) 
         on = RUNTIME.instrumentation
         assert on is not None
         assert on.pipeline is not None
-        made = {metric.name for metric in on.pipeline.recorder._instruments}
+        instruments = on.pipeline.recorder._instruments
+        made = {one.name for one, made in instruments.items() if not isinstance(made, Nothing)}
     assert made
     assert all(name.startswith("victor.") for name in made)
 

@@ -25,6 +25,7 @@ LOOK = Step(calls=(ToolCall("ls", {"path": "."}),))
 ANSWER = Step("That is all. Task complete.")
 
 STARTED, DURATION = "victor.user.sessions", "victor.session.duration"
+SERVED = "mcp.server.session.duration"
 PER_USER, USERS = "victor.requests_per_user", "victor.active_users"
 CREATIONS, ERRORS = "victor.initialization.duration", "victor.errors"
 
@@ -321,6 +322,8 @@ async def test_an_mcp_session_lasts_from_the_first_message_to_the_servers_end(
         assert during == [{}, started(interface="mcp")]
         assert seen(recorded) == started(interface="mcp") | ended(interface="mcp")
         assert total(recorded, PER_USER) == 0
+        assert recorded.points(SERVED) == point(SERVED)
+        assert total(recorded, SERVED) == total(recorded, DURATION)
 
 
 async def test_an_mcp_session_that_is_still_open_ends_with_the_process() -> None:

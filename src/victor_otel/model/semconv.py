@@ -69,6 +69,8 @@ OPERATION_DURATION = "gen_ai.client.operation.duration"
 """Of what has no metric of its own; in v1.41 of calls to models, and of nothing else here."""
 MCP_CLIENT_DURATION = "mcp.client.operation.duration"
 MCP_SERVER_DURATION = "mcp.server.operation.duration"
+MCP_CLIENT_SESSION = "mcp.client.session.duration"
+MCP_SERVER_SESSION = "mcp.server.session.duration"
 
 SECONDS = tuple(0.01 * 2**power for power in range(14))
 """Buckets of a call to a model or a tool, and of an operation on a memory."""

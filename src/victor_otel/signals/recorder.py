@@ -95,6 +95,11 @@ class Recorder:
                     # Also while nobody listens: whoever comes later sees them from his first look.
                     instrument.start_at_zero()
 
+    def leave_out(self, unwanted: Iterable[Metric]) -> None:
+        """Records nothing of these metrics, whoever records them."""
+        for metric in unwanted:
+            self._instruments[metric] = Nothing()
+
     def observe(self, metric: Metric, read: Read) -> None:
         """Has `read` asked at each collection; replaces an earlier `read` of the metric."""
         instrument = self.instrument(metric, Reading)

@@ -159,6 +159,8 @@ def left_out(versions: Collection[str]) -> frozenset[object]:
     }
     wanted = [row for row in FEEDS if row not in unwanted]
     metrics = {*CONVENTIONAL} - {row.metric for row in wanted}
+    if "0.1" in versions:
+        metrics.difference_update(*(row.feeds for _, _, row in OBSERVED))
     tells = [row for row in genai.AREA.rows if isinstance(row, Tells)]
     named = {row.type for row in wanted if "agent_name" in row.reads}
     return frozenset(

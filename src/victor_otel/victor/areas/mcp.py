@@ -2,14 +2,20 @@
 
 A tool call by MCP is a request like any other, and is counted as one as well. A message that its
 sender got wrong is no error of the server, so there it has a status code and no `error.type`.
+
+A session of the client begins with `initialize`, and ends when Victor gives the connection up. The
+server's is a session of a user: sessions.py.
 """
 
+import weakref
+from time import perf_counter
 from typing import Any, NamedTuple
 
+from victor_otel.engine import failsafe
 from victor_otel.model import semconv
-from victor_otel.model.metric import Histogram
+from victor_otel.model.metric import Histogram, Record
 from victor_otel.model.operation import UNSET, Operation, OperationType
-from victor_otel.model.rows import Area, Begins, Target
+from victor_otel.model.rows import Area, Begins, Observes, Target
 from victor_otel.model.span import Attributes, Span, SpanKind
 from victor_otel.victor import labels
 from victor_otel.victor.values import mapping
@@ -62,6 +68,14 @@ SERVER_DURATION = Histogram(
     buckets=semconv.MCP_SECONDS,
     of=ANSWERED,
     value="elapsed",
+)
+CLIENT_SESSION = Histogram(
+    semconv.MCP_CLIENT_SESSION,
+    "Duration of a session with an MCP server, from its `initialize` until the connection is given "
+    "up or lost",
+    unit="s",
+    labels=(labels.GENAI_ERROR,),
+    buckets=semconv.MCP_SECONDS,
 )
 
 
@@ -120,19 +134,61 @@ def expect_span(message: Operation) -> Attributes:
     }
 
 
+class Sessions:
+    """The open sessions of Victor's clients.
+
+    A client may be closed more than once, and by several functions: the first of them counts.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[int, tuple[float, weakref.ref[Any]]] = {}
+
+    def observe_initialize(self, call: Operation, record: Record) -> None:
+        client, key = call.instance, id(call.instance)
+        if call.result is True and client.initialized:
+            dropped = weakref.ref(client, lambda _: self._drop(key, record))
+            self._open.setdefault(key, (call.started, dropped))
+
+    def observe_end(self, call: Operation, record: Record) -> None:
+        self._end(id(call.instance), call.started, "", record)
+
+    def observe_message(self, message: Operation, record: Record) -> None:
+        """Victor's client gives up a connection on which it got no answer."""
+        client = message.instance
+        if not client.initialized and client._running:  # else it is being closed
+            self._end(id(client), message.end, message.failed_with, record)
+
+    def end_all(self, record: Record) -> None:
+        """The process ends, and with it every session."""
+        for key in list(self._open):
+            self._end(key, perf_counter(), "", record)
+
+    def _drop(self, key: int, record: Record) -> None:
+        if (session := self._open.pop(key, None)) is not None:
+            failsafe.defer(self._record, perf_counter() - session[0], "", record)
+
+    def _end(self, key: int, moment: float, error: str, record: Record) -> None:
+        if (session := self._open.pop(key, None)) is not None:
+            self._record(moment - session[0], error, record)
+
+    @staticmethod
+    def _record(seconds: float, error: str, record: Record) -> None:
+        record(CLIENT_SESSION, seconds, **{semconv.ERROR_TYPE: error})
+
+
+_CLIENT = "victor.integrations.mcp.client:MCPClient"
+_ENDS = ("disconnect", "_cleanup_internal", "_cleanup_process_async")
+"""The last one is for a new connection. A destructor closes by others, and must not be wrapped."""
 _NAMED = (semconv.MCP_METHOD, semconv.TOOL_NAME)
 _FACTS = {"code": semconv.RPC_STATUS_CODE}
 
 AREA = Area(
     name="mcp",
-    metrics=(CLIENT_DURATION, SERVER_DURATION),
+    metrics=(CLIENT_DURATION, SERVER_DURATION, CLIENT_SESSION),
     rows=(
         Begins(
             SENT,
-            Target(
-                "victor.integrations.mcp.client:MCPClient._send_request",
-                arguments=("method", "params"),
-            ),
+            Target(f"{_CLIENT}._send_request", arguments=("method", "params")),
             at_start=expect_sent,
             read=read_sent,
         ),
@@ -144,9 +200,19 @@ AREA = Area(
             at_start=expect_answered,
             read=read_answered,
         ),
+        Observes(
+            Target(f"{_CLIENT}.initialize"), Sessions.observe_initialize, feeds=(CLIENT_SESSION,)
+        ),
+        Observes(SENT, Sessions.observe_message, feeds=(CLIENT_SESSION,)),
+        *(
+            Observes(Target(f"{_CLIENT}.{method}"), Sessions.observe_end, feeds=(CLIENT_SESSION,))
+            for method in _ENDS
+        ),
     ),
     spans=(
         Span(SENT, named=_NAMED, kind=SpanKind.CLIENT, expect=expect_span, facts=_FACTS),
         Span(ANSWERED, named=_NAMED, kind=SpanKind.SERVER, expect=expect_span, facts=_FACTS),
     ),
+    state=Sessions,
+    at_exit=Sessions.end_all,
 )

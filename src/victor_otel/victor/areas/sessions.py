@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from victor_otel.engine import failsafe
+from victor_otel.model import semconv
 from victor_otel.model.metric import Counter, Gauge, Histogram, Reading, Record
 from victor_otel.model.operation import UNSET, Operation
 from victor_otel.model.rows import Area, Observes, Target
@@ -44,6 +45,13 @@ REQUESTS_PER_USER = Histogram(
     labels=(labels.INTERFACE,),
     buckets=(1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0),
     guide=True,
+)
+MCP_SERVER_SESSION = Histogram(
+    semconv.MCP_SERVER_SESSION,
+    "Duration of a session of Victor's MCP server, from its first message until it stops",
+    unit="s",
+    labels=(labels.GENAI_ERROR,),
+    buckets=semconv.MCP_SECONDS,
 )
 ACTIVE_USERS = Gauge(
     "victor.active_users",
@@ -118,7 +126,7 @@ class Sessions:
         self._begin(("mcp", id(call.instance)), "mcp", call.started, record)
 
     def observe_server_end(self, call: Operation, record: Record) -> None:
-        self._end(("mcp", id(call.instance)), record, call.end)
+        self._end(("mcp", id(call.instance)), record, call.end, call.failed_with)
 
     def observe_request(self, call: Operation, record: Record) -> None:
         interface, user = call.context.interface, _LOCAL_USER
@@ -184,13 +192,15 @@ class Sessions:
             session.counted = True
         record(STARTED, interface=session.interface)
 
-    def _end(self, key: object, record: Record, moment: float) -> None:
+    def _end(self, key: object, record: Record, moment: float, error: str = "") -> None:
         with self._lock:
             session = self._open.pop(key, None)
         if session is not None:
             self._count(session, record)
             record(DURATION, moment - session.started, interface=session.interface)
             record(REQUESTS_PER_USER, session.requests, interface=session.interface)
+            if session.interface == "mcp":
+                record(MCP_SERVER_SESSION, moment - session.started, **{semconv.ERROR_TYPE: error})
 
     def _end_idle(self, record: Record, now: float) -> None:
         with self._lock:
@@ -201,7 +211,7 @@ class Sessions:
                 self._end(key, record, session.last)
 
 
-_FEEDS = (STARTED, DURATION, REQUESTS_PER_USER)
+_FEEDS = (STARTED, DURATION, REQUESTS_PER_USER, MCP_SERVER_SESSION)
 """A session that was not counted before is counted when it ends."""
 _ORCHESTRATOR = "victor.agent.orchestrator:AgentOrchestrator"
 _MCP = "victor.integrations.mcp.server:MCPServer"
