@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from tests.kit.agents import agent, model, recording
+from tests.kit.providers import own, response
 from tests.kit.spans import SECRET
 from tests.kit.tools import Bench, asked, double, own_tool
 from tests.kit.traced import Traced
@@ -296,6 +297,24 @@ async def test_what_a_hook_edits_is_what_is_recorded(
     told = [[*one.attributes.get("gen_ai.output.messages", ())] for one in events.all()]
     assert edited in answers(told)
     assert hook[-1]["log_record"] is not None
+
+
+async def test_what_a_model_gives_a_tool_keeps_its_nulls_behind_a_hook(
+    hook: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, events: Events
+) -> None:
+    asked = {"id": "1", "name": "own_tool", "arguments": {"number": None}}
+
+    async def chat(self: Any, messages: Any, *, model: str, **_: Any) -> Any:
+        return response(tool_calls=[asked])
+
+    monkeypatch.setenv(CAPTURE.name, "SPAN_ONLY")
+    traced = Traced()
+    with recording(traced=traced):
+        await own(chat=chat).chat([], model="m")
+    assert len(hook) == 1
+    (span,) = traced.named("chat m")
+    (message,) = contents(span)["gen_ai.output.messages"]
+    assert message["parts"][-1] == {"type": "tool_call", **asked}
 
 
 async def test_a_hook_runs_where_nothing_is_sampled_and_without_a_tracer_provider(

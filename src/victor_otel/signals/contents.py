@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from opentelemetry import trace
@@ -209,19 +209,13 @@ def _hooked(hook: Any, said: Said, span: trace.Span, event: Any) -> Said:
         semconv.OUTPUT_MESSAGES: outputs,
         semconv.TOOL_DEFINITIONS: tools,
     }
-    return {**said, **{name: [*_known(values)] for name, values in left.items()}}
+    return {**said, **{name: _known(values) for name, values in left.items()}}
 
 
-def _known(values: list[Any]) -> Iterator[Any]:
-    """As dictionaries, without what is not known."""
-    for value in values:
-        yield _without_none(dataclasses.asdict(value))
+def _known(values: Iterable[Any]) -> list[Any]:
+    """As dictionaries, without fields that are not known. What a tool is given keeps its nulls."""
 
+    def known(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in fields if value is not None}
 
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        known = cast("dict[str, Any]", value).items()
-        return {name: _without_none(each) for name, each in known if each is not None}
-    if isinstance(value, list):
-        return [_without_none(each) for each in cast("list[Any]", value)]
-    return value
+    return [dataclasses.asdict(value, dict_factory=known) for value in values]
