@@ -37,7 +37,7 @@ FAULTS = f"reliability({PYTHON}, {MAIN['victor']})"
 # What computes, and what mostly waits: for processes, timeouts and intervals. All that binds
 # ports which users know, 9090 and 9091 among them, is in one lane.
 LANES = (
-    ("lint", "types", "docs", "bare", "tests", "pairs", FAULTS),
+    ("lint", "types", "docs", "site", "bare", "tests", "pairs", FAULTS),
     ("alone", "build", "stack", "collector"),
 )
 # In this order: what is quick first. `startup` and `peers` want environments of their own.
@@ -110,6 +110,7 @@ CONTRACTS = "tests/victor/test_contract.py"
 OF_SPANS = tuple(f"tests/victor/test_{name}.py" for name in ("spans", "propagation", "content"))
 ON_BOTH_ROUTES = "tests/stack/test_scenarios.py"
 OF_THE_WHEEL = "tests/stack/test_export.py"
+OF_THE_SITE = "tests/test_site.py"
 FREE_PORTS = ("backends", "collector", "gateways", "paging", "short_runs", "traces", "vendors")
 OF_THE_COLLECTOR = tuple(f"tests/stack/test_{name}.py" for name in FREE_PORTS)
 
@@ -139,7 +140,7 @@ def gate(session: nox.Session) -> None:
 def dev(session: nox.Session) -> None:
     """An environment to work in, with all that tests and tools need: `. .nox/dev/bin/activate`."""
     install_all(session)
-    install(session, "lint")
+    install(session, "lint", "site")
 
 
 @nox.session(venv_backend="none")
@@ -180,7 +181,7 @@ def tests(session: nox.Session) -> None:
     """The tests on the newest Victor that is supported."""
     session.env["COVERAGE_FILE"] = str(Path(".nox", ".coverage").absolute())
     install_all(session)
-    elsewhere = [f"--ignore={path}" for path in (*ALONE, RELIABILITY)]
+    elsewhere = [f"--ignore={path}" for path in (*ALONE, RELIABILITY, OF_THE_SITE)]
     pytest(session, "-m", "not stack and not live", "--cov", *elsewhere)
 
 
@@ -326,6 +327,13 @@ def docs(session: nox.Session) -> None:
     # Runbooks name panels as the dashboards' files do, and documentation is about the rules.
     for name in ("dashboards", "alerts", "docs", "kubernetes"):
         session.run("python", "-m", f"tools.{name}", *(session.posargs or ["--check"]))
+
+
+@nox.session(python=PYTHON)
+def site(session: nox.Session) -> None:
+    """The documentation as a site, in .nox/pages/site: built without a warning, and looked at."""
+    install(session, "site", "test")
+    pytest(session, OF_THE_SITE)
 
 
 @nox.session(python=PYTHON)

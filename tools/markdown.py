@@ -1,4 +1,4 @@
-"""Markdown as data: the fenced blocks of a text, what stands above them and what they show."""
+"""Markdown as data: the fenced blocks of a text with what is around them, and its links."""
 
 from __future__ import annotations
 
@@ -48,3 +48,13 @@ def _blocks(text: str) -> Iterator[Block]:
             remark=remark,
             shows=tuple(shows.splitlines()),
         )
+
+
+def links(text: str) -> list[str]:
+    """Where a text points to, its pictures included."""
+    return [
+        str(child.attrs.get("href") or child.attrs["src"])
+        for token in tokens(text)
+        for child in token.children or ()
+        if child.type in {"link_open", "image"}
+    ]

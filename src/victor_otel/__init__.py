@@ -1,12 +1,12 @@
 """OpenTelemetry instrumentation for Victor.
 
 Installing the package is enough: Victor loads it as a plugin, and its work is recorded.
-Environment variables say where the metrics go::
+Environment variables say where the metrics go:
 
     VICTOR_PROMETHEUS_ENABLED=true victor chat      # http://127.0.0.1:9091/metrics
     OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 victor serve
 
-An application that owns its SDK keeps it::
+An application that owns its SDK keeps it:
 
     from opentelemetry.metrics import set_meter_provider
     from victor_otel import VictorInstrumentor
@@ -15,7 +15,7 @@ An application that owns its SDK keeps it::
     VictorInstrumentor().instrument()
 
 A script that wants its agent's initialization measured from the first line, and the MCP
-server, which loads no plugins, call `start()` first::
+server, which loads no plugins, call `start()` first:
 
     import victor_otel
 

@@ -54,25 +54,34 @@ class _Instrument:
 
 
 class Counter(_Instrument):
+    """What `counter` declared; `prometheus_name` is its name on every route."""
+
     def add(self, value: float = 1, /, **labels: str) -> None:
         """Adds `value`, which is not negative."""
         take(f"custom.{self.metric.name}", self.metric, value, **labels)
 
 
 class Histogram(_Instrument):
+    """What `histogram` declared; `prometheus_name` is its name on every route."""
+
     def record(self, value: float, /, **labels: str) -> None:
         """Adds one observation, which is not negative."""
         take(f"custom.{self.metric.name}", self.metric, value, **labels)
 
 
 class Gauge(_Instrument):
+    """What `gauge` declared; `prometheus_name` is its name on every route."""
+
     def set(self, value: float, /, **labels: str) -> None:
         """Sets the value; it stays until the next one."""
         take(f"custom.{self.metric.name}", self.metric, value, **labels)
 
 
 def counter(name: str, meaning: str, *, unit: str = "", labels: Labels = ()) -> Counter:
-    """Declares a counter: `name` dotted and without `_total`, `unit` in UCUM ("", s, By, %).
+    """Declares a counter.
+
+    `name` has dots and no `_total`; `unit` is `""`, `"s"`, `"By"` (bytes) or `"%"`. `labels` are
+    names, or names with their allowed values; without these the first 100 values are kept.
 
     Raises:
         ValueError: for a declaration that no route would export as it stands; says why.

@@ -93,12 +93,7 @@ def _is_shown(expected: str, line: str) -> bool:
 
 def links(page: Path) -> list[str]:
     """Where a page points to."""
-    return [
-        str(child.attrs["href"])
-        for token in tokens(page)
-        for child in token.children or ()
-        if child.type == "link_open"
-    ]
+    return markdown.links(page.read_text(encoding="utf-8"))
 
 
 def anchors(page: Path) -> set[str]:
