@@ -141,14 +141,18 @@ def test_agent_keeps_of_a_short_lived_process_what_the_gateway_keeps_and_its_mar
 
 
 def test_gateways_read_from_kafka_what_agents_write_there() -> None:
-    written = load("kafka-agent")["exporters"]["kafka"]
+    written = load("kafka-agent")["exporters"]
     read = load("kafka-gateway")["receivers"]["kafka"]
-    for signal in ("metrics", "traces"):
-        assert read[signal]["topics"] == [written[signal]["topic"]]
-    for shared in ("brokers", "tls", "auth"):
-        assert read[shared] == written[shared]
+    for signal, exporter in (("metrics", "kafka"), ("traces", "kafka/traces")):
+        assert read[signal]["topics"] == [written[exporter][signal]["topic"]]
+        for shared in ("brokers", "tls", "auth"):
+            assert read[shared] == written[exporter][shared]
     pipelines = load("kafka-agent")["service"]["pipelines"]
-    assert {tuple(each["exporters"]) for each in pipelines.values()} == {("kafka",)}
+    assert {name: each["exporters"] for name, each in pipelines.items()} == {
+        "metrics/long": ["kafka"],
+        "metrics/short": ["kafka"],
+        "traces": ["kafka/traces"],
+    }
 
 
 def test_token_adds_one_extension_to_those_of_config() -> None:

@@ -311,8 +311,12 @@ def stop(process: subprocess.Popen[bytes], patience: float = 10) -> None:
     try:
         process.wait(patience)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 def _last_lines(process: subprocess.Popen[bytes], log: Path, count: int = 20) -> str:

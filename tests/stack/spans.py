@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from collections.abc import Mapping, Sequence
 
@@ -49,6 +50,11 @@ def made(
         pairs = [KeyValue(key=key, value=_value(each)) for key, each in event.items()]
         span.events.add(name="exception", attributes=pairs)
     return span
+
+
+def contents(size: int) -> str:
+    """A text that cannot be compressed to less than half."""
+    return random.randbytes(size // 2).hex()
 
 
 def body(*spans: Span) -> ExportTraceServiceRequest:

@@ -31,7 +31,7 @@ from tests.stack.processes import (
     prometheus,
     wait_until,
 )
-from tests.stack.spans import ERROR, body, made, push
+from tests.stack.spans import ERROR, body, contents, made, push
 from tools.paths import COLLECTOR
 from victor_otel.victor.areas.tools import DURATION
 
@@ -203,6 +203,19 @@ def test_a_trace_is_whole_on_one_gateway_through_whichever_agents_it_comes() -> 
         traces = [{s.trace_id for s in each.spans()["victor"]} for each in (one, other)]
         assert all(traces)
         assert not traces[0] & traces[1]
+
+
+def test_spans_with_contents_reach_a_gateway_however_large_they_are_together() -> None:
+    with (
+        otlp.http() as backend,
+        gateway(NAMES[0], environment=sending_to(backend)) as only,
+        agents([only], 1) as (through,),
+    ):
+        # A gateway takes 20 MiB at once, and so does an agent.
+        for half in (range(4), range(4, 8)):
+            spans = [made(1, f"chat {number}", contents=contents(2_900_000)) for number in half]
+            assert push(through.otlp_http, *spans) == 200
+        wait_until(arrived(backend, *(f"chat {number}" for number in range(8))))
 
 
 def test_spans_need_the_token_as_metrics_do(tmp_path: Path) -> None:
