@@ -1,9 +1,9 @@
 """`nox` runs the gate in two lanes; `nox -l` lists the sessions, each with its environment.
 
 Where each proof runs: the newest Victor on Python 3.12 has all tests (`tests`, `alone`,
-`reliability`, `collector`, `stack`); each other pair of Python and Victor has the contracts of the
-hooks, the spans and all scenarios (`pairs`), and the demo with nothing but what is declared
-(`bare`). What an older Victor does beside that, every area, every door and both routes to
+`beside`, `reliability`, `collector`, `stack`); each other pair of Python and Victor has the
+contracts of the hooks, the spans and all scenarios (`pairs`), and the demo with nothing but what is
+declared (`bare`). What an older Victor does beside that, every area, every door and both routes to
 Prometheus, is in `nightly`, the long proofs in `live` and in `reliability -- --long`.
 """
 
@@ -37,7 +37,7 @@ FAULTS = f"reliability({PYTHON}, {MAIN['victor']})"
 # What computes, and what mostly waits: for processes, timeouts and intervals. All that binds
 # ports which users know, 9090 and 9091 among them, is in one lane.
 LANES = (
-    ("lint", "types", "docs", "site", "bare", "tests", "pairs", FAULTS),
+    ("lint", "types", "docs", "site", "bare", "beside", "tests", "pairs", FAULTS),
     ("alone", "build", "stack", "collector"),
 )
 # In this order: what is quick first. `startup` and `peers` want environments of their own.
@@ -111,6 +111,7 @@ OF_SPANS = tuple(f"tests/victor/test_{name}.py" for name in ("spans", "propagati
 ON_BOTH_ROUTES = "tests/stack/test_scenarios.py"
 OF_THE_WHEEL = "tests/stack/test_export.py"
 OF_THE_SITE = "tests/test_site.py"
+OF_OTHERS = "tests/test_one_truth.py"
 FREE_PORTS = ("backends", "collector", "gateways", "paging", "short_runs", "traces", "vendors")
 OF_THE_COLLECTOR = tuple(f"tests/stack/test_{name}.py" for name in FREE_PORTS)
 
@@ -181,7 +182,7 @@ def tests(session: nox.Session) -> None:
     """The tests on the newest Victor that is supported."""
     session.env["COVERAGE_FILE"] = str(Path(".nox", ".coverage").absolute())
     install_all(session)
-    elsewhere = [f"--ignore={path}" for path in (*ALONE, RELIABILITY, OF_THE_SITE)]
+    elsewhere = [f"--ignore={path}" for path in (*ALONE, RELIABILITY, OF_OTHERS, OF_THE_SITE)]
     pytest(session, "-m", "not stack and not live", "--cov", *elsewhere)
 
 
@@ -190,6 +191,13 @@ def alone(session: nox.Session) -> None:
     """Processes that have Victor without verticals, as most users do; so it starts faster."""
     install(session, "test")
     pytest(session, "-m", "not stack and not live", *ALONE)
+
+
+@nox.session(python=PYTHON)
+def beside(session: nox.Session) -> None:
+    """Others that instrument what is below us: a call to a model is one of ours."""
+    install(session, "test", "beside")
+    pytest(session, OF_OTHERS)
 
 
 @nox.session

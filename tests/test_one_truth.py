@@ -19,9 +19,20 @@ from tests.kit.traced import Traced
 from tests.kit.providers import own
 from victor_otel.instrumentor import VictorInstrumentor
 
-traced, reader = Traced(), InMemoryMetricReader()
+traced, reader, theirs = Traced(), InMemoryMetricReader(), InMemoryMetricReader()
 meters = MeterProvider([reader])
 for path in sys.argv[1:]:
+    if path == "logfire":  # it has a set-up of its own, and no instrumentor
+        import logfire
+        processor = traced.provider._active_span_processor
+        logfire.configure(
+            send_to_logfire=False,
+            console=False,
+            additional_span_processors=[processor],
+            metrics=logfire.MetricsOptions(additional_readers=[theirs]),
+        )
+        logfire.instrument_openai()
+        continue
     module, name = path.split(":")
     instrumentor = getattr(import_module(module), name)()
     instrumentor.instrument(tracer_provider=traced.provider, meter_provider=meters)
@@ -41,7 +52,12 @@ with ScriptedModel({"m": Script([Step("Hi.")])}) as model:
     provider.url = model.url
     asyncio.run(provider.chat([], model="m"))
 names = ("victor.provider.requests", "gen_ai.client.operation.duration")
-counted = {name: count for name, count in counts(reader).items() if name in names}
+counted = {
+    name: count
+    for each in (reader, theirs)
+    for name, count in counts(each).items()
+    if name in names
+}
 told = {span.name: {name: str(value) for name, value in span.attributes.items()} for span in traced.ended}
 print(json.dumps([traced.tree(), traced.problems(), counted, told]))
 """
@@ -49,6 +65,7 @@ print(json.dumps([traced.tree(), traced.problems(), counted, told]))
 OURS = "victor_otel.instrumentor:VictorInstrumentor"
 GENAI = "opentelemetry.instrumentation.genai.openai:OpenAIInstrumentor"
 OPENINFERENCE = "openinference.instrumentation.openai:OpenAIInstrumentor"
+LOGFIRE = "logfire"
 # The client has a copy of httpx of its own.
 HTTP = "opentelemetry.instrumentation.httpx:HTTPX2ClientInstrumentor"
 
@@ -99,6 +116,16 @@ def test_one_that_does_not_know_of_us_has_a_span_below_ours_with_the_same_tokens
     assert not [name for name in theirs if name.startswith("gen_ai.")]
     assert "Say hi." in str(theirs)  # it records contents, unless it is told not to
     assert "Say hi." not in str(ours)
+
+
+@either_first(LOGFIRE)
+def test_logfire_has_a_span_below_ours_that_tells_the_same_tokens_by_the_same_names(
+    order: tuple[str, ...],
+) -> None:
+    tree, told = called(*order)
+    name, tokens = "Chat Completion with {request_data[model]!r}", "gen_ai.usage.input_tokens"
+    assert tree == [["chat m", [name]]]
+    assert told["chat m"][tokens] == told[name][tokens] == "5"
 
 
 BESIDE = (

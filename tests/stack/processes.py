@@ -238,6 +238,11 @@ def exposition(url: str, *, without: Collection[str] = ()) -> dict[tuple[str, La
     return samples
 
 
+def same(one: object, other: object) -> bool:
+    """Whether both are equal: of long ones that are not, pytest explains `==` for minutes."""
+    return one == other
+
+
 def wait_until(fn: Callable[[], T], timeout: float = 30, *, interval: float = 0.05) -> T:
     """Return the first true result of `fn`; at the deadline, fail and show the last one."""
     deadline = time.monotonic() + timeout

@@ -27,6 +27,7 @@ from tests.stack.processes import (
     free_ports,
     prometheus,
     query,
+    same,
     wait_until,
 )
 from tests.stack.short_runs import expected, play
@@ -254,7 +255,7 @@ def test_streams_that_move_to_a_new_gateway_stay_exact_and_nothing_looks_reset()
             # Again and again, as processes do that live on.
             def settled() -> bool:
                 replicas.push(through)
-                assert on_one_each(long_side(gateways)) == replicas.expected()
+                assert same(on_one_each(long_side(gateways)), replicas.expected())
                 return True
 
             wait_until(settled, 60)
