@@ -139,7 +139,7 @@ def gate(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def dev(session: nox.Session) -> None:
-    """An environment to work in, with all that tests and tools need: `. .nox/dev/bin/activate`."""
+    """An environment to work in, with what all but `beside` needs: `. .nox/dev/bin/activate`."""
     install_all(session)
     install(session, "lint", "site")
 

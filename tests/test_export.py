@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tools.paths import ROOT
+from tools.paths import ROOT, tracked
 from victor_otel import export as exporting
 from victor_otel.cli import app
 from victor_otel.export import RECORD, ExportError, export, runbooks_base
@@ -20,16 +20,9 @@ CONFIG = "collector/config.yaml"
 RULES = "deploy/prometheus/rules/requests.yml"
 
 
-def tracked() -> dict[str, bytes]:
+def shipped() -> dict[str, bytes]:
     """The files of both folders that the repository has."""
-    listed = subprocess.run(
-        ["git", "ls-files", "collector", "deploy"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {line: (ROOT / line).read_bytes() for line in listed.stdout.splitlines()}
+    return {path: (ROOT / path).read_bytes() for path in tracked("collector", "deploy")}
 
 
 def found(folder: Path) -> dict[str, bytes]:
@@ -42,8 +35,8 @@ def found(folder: Path) -> dict[str, bytes]:
 
 def test_an_empty_folder_gets_every_file_as_it_was_tested(tmp_path: Path) -> None:
     outcome = export(tmp_path / "stack")
-    assert found(tmp_path / "stack") == tracked()
-    assert set(outcome.written) == tracked().keys()
+    assert found(tmp_path / "stack") == shipped()
+    assert set(outcome.written) == shipped().keys()
     assert (outcome.unchanged, outcome.removed) == ([], [])
 
 
@@ -77,7 +70,7 @@ def test_force_overwrites_what_was_changed_and_leaves_what_is_not_ours(tmp_path:
     (tmp_path / CONFIG).write_text("mine\n")
     (tmp_path / "deploy/prometheus/targets/mine.yml").write_text("[]\n")
     assert export(tmp_path, force=True).written == [CONFIG]
-    assert found(tmp_path) == {**tracked(), "deploy/prometheus/targets/mine.yml": b"[]\n"}
+    assert found(tmp_path) == {**shipped(), "deploy/prometheus/targets/mine.yml": b"[]\n"}
 
 
 def test_a_new_version_replaces_its_own_files_and_removes_those_it_has_no_more(
@@ -110,7 +103,7 @@ def test_links_lead_to_runbooks_of_the_users_own_from_then_on(tmp_path: Path) ->
     assert not [n for n, content in found(tmp_path).items() if runbooks_base().encode() in content]
     assert export(tmp_path).written == []
     assert export(tmp_path, runbooks=runbooks_base()).written
-    assert found(tmp_path) == tracked()
+    assert found(tmp_path) == shipped()
 
 
 def test_secrets_and_data_of_the_checkout_stay_there(
@@ -145,9 +138,9 @@ def test_an_unreadable_record_is_said_not_overwritten(tmp_path: Path) -> None:
 def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(tmp_path / "stack")])
     assert done.exit_code == 0
-    count = len(tracked())
+    count = len(shipped())
     assert f"{count} files written, 0 as they were" in done.stdout
-    assert json.loads((tmp_path / "stack" / RECORD).read_text())["files"].keys() == tracked().keys()
+    assert json.loads((tmp_path / "stack" / RECORD).read_text())["files"].keys() == shipped().keys()
 
 
 @pytest.mark.parametrize(
@@ -191,4 +184,4 @@ def test_the_wheel_carries_what_the_repository_has_and_nothing_else(tmp_path: Pa
             for name in wheel.namelist()
             if name.startswith((f"{package}collector/", f"{package}deploy/"))
         }
-    assert carried == tracked()
+    assert carried == shipped()

@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tools import alerts, dashboards, docs, kubernetes
-from tools.paths import ROOT
+from tools.paths import ROOT, tracked
 
 _IMPORTED = re.compile(
     r"^\W*(?:from|import) ((?:benchmarks|scripts|tests|tools)(?:\.\w+)*)", re.MULTILINE
@@ -83,13 +83,10 @@ def test_files_that_are_generated_as_a_whole_are_marked_so_and_no_others() -> No
     written = {**alerts.files(), **docs.files(), **dashboards.files(), **kubernetes.files()}
     # Where a part of a page is generated, a marker ends it.
     whole = {path for path, text in written.items() if "\n<!-- /" not in text}
-    tracked = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, check=True
-    )
     marked = subprocess.run(
         ["git", "check-attr", "--stdin", "-z", "linguist-generated"],
         cwd=ROOT,
-        input=tracked.stdout,
+        input="\0".join(tracked()).encode(),
         stdout=subprocess.PIPE,
         check=True,
     )

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import PurePosixPath
 
 from tools import markdown
-from tools.paths import ROOT
+from tools.paths import ROOT, tracked
 
 FOLDER = ROOT / ".nox" / "pages"
 SITE = FOLDER / "site"
@@ -31,11 +31,9 @@ _PATTERN = re.compile(r'^( *)"([^"]*\*[^"]*)",$', re.MULTILINE)
 
 
 @cache
-def tracked() -> frozenset[str]:
+def present() -> frozenset[str]:
     """The files and folders of the repository."""
-    command = ["git", "ls-files", "-z"]
-    listed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
-    files = [PurePosixPath(path) for path in listed.decode().split("\0") if path]
+    files = map(PurePosixPath, tracked())
     return frozenset(str(each) for file in files for each in (file, *file.parents))
 
 
@@ -59,9 +57,9 @@ def linked(text: str, page: str) -> str:
         elsewhere = found[0] not in links or not path or ":" in path
         if elsewhere or target in shown(*SUFFIXES):
             return found[0]
-        if target not in tracked():
+        if target not in present():
             raise SystemExit(f"{page}: nothing is at {path}")
-        if f"{target}/README.md" in tracked():
+        if f"{target}/README.md" in present():
             return posixpath.join(path, "README.md") + mark + anchor
         kind = "tree" if (ROOT / target).is_dir() else "blob"
         return f"{REPOSITORY}/{kind}/main/{target}{mark}{anchor}"

@@ -191,8 +191,7 @@ class Instrumentation:
         for metric, reader in read.items():
             feeders = frozenset(path for path, fed in self._feeding.items() if metric in fed)
             recorder.observe(metric, functools.partial(self._read, reader, feeders))
-        recorded = (one for one in catalog.METRICS if one not in read and one not in left_out)
-        recorder.declare([*recorded], self._fed())
+        recorder.declare([one for one in catalog.METRICS if one not in read], self._fed())
 
     def _read(self, read: Any, feeders: frozenset[str]) -> Any:
         """Asks a reading, unless it rests on functions of which none is wrapped."""

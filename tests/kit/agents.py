@@ -73,6 +73,13 @@ def recording(recorded: Recorded | None = None, traced: Traced | None = None) ->
         RUNTIME.deactivate()
 
 
+def process_ends() -> None:
+    """What is recorded at the exit of the process."""
+    running = RUNTIME.instrumentation
+    assert running is not None
+    running.close()
+
+
 @contextmanager
 def sandboxed() -> Iterator[None]:
     """Victor with a state of its own, whose event bus works in every test's event loop.

@@ -65,9 +65,22 @@ def playing(lives: ExitStack, agents: Sequence[Collector]) -> Fleet:
     return lives.enter_context(fleet(urls, PROCESSES, each=PROCESSES // len(urls)))
 
 
+@pytest.fixture
+def url(lives: ExitStack, tmp_path: Path) -> str:
+    """VictoriaMetrics."""
+    return lives.enter_context(victoria_metrics(tmp_path))
+
+
 def play_through(agents: Iterable[Collector]) -> None:
     for each in agents:
         play(each.otlp_http, RUNS)
+
+
+def wait_for_all(url: str, *, rounds: int, times: int) -> None:
+    """Until every counter of the fleet and of the short-lived runs is exact, each push included."""
+    wait_for_fleet(url, PROCESSES, rounds)
+    wait_for_short_runs(url, RUNS, times)
+    assert_each_push_is_there(url, PROCESSES, rounds)
 
 
 def queued(agent: Collector) -> float:
@@ -88,13 +101,12 @@ def sizes(backend: otlp.Backend) -> list[int]:
 
 
 def test_what_is_read_twice_is_stored_twice_and_changes_no_total(
-    tmp_path: Path,
+    url: str,
     lives: ExitStack,
     cluster: Cluster,
     agents: Sequence[Collector],
     playing: Fleet,
 ) -> None:
-    url = lives.enter_context(victoria_metrics(tmp_path))
     backend = sending_to(f"{url}/opentelemetry")
     # The backend takes all, and that this was read is noted nowhere.
     forgetful = ["receivers::kafka::autocommit::interval=1h"]
@@ -111,27 +123,22 @@ def test_what_is_read_twice_is_stored_twice_and_changes_no_total(
     wait_until(lambda: arrived(second) == has_read, 60)
     assert points_of_fleet(url) == 2 * once
     print(f"stored twice: {once:.0f}")
-    wait_for_fleet(url, PROCESSES, rounds=3)
-    wait_for_short_runs(url, RUNS, times=2)
-    assert_each_push_is_there(url, PROCESSES, rounds=3)
+    wait_for_all(url, rounds=3, times=2)
     # Nothing is added up behind Kafka, where it might be twice.
     assert own(second, "otelcol_deltatocumulative_datapoints") == {}
 
     playing.push()
     play_through(agents)
-    wait_for_fleet(url, PROCESSES, rounds=4)
-    wait_for_short_runs(url, RUNS, times=4)
-    assert_each_push_is_there(url, PROCESSES, rounds=4)
+    wait_for_all(url, rounds=4, times=4)
 
 
 def test_agents_keep_what_they_are_pushed_while_two_brokers_are_away(
-    tmp_path: Path,
+    url: str,
     lives: ExitStack,
     cluster: Cluster,
     agents: Sequence[Collector],
     playing: Fleet,
 ) -> None:
-    url = lives.enter_context(victoria_metrics(tmp_path))
     gateway = lives.enter_context(cluster.gateway(**sending_to(f"{url}/opentelemetry")))
     playing.push()
     wait_for_fleet(url, PROCESSES, rounds=1)
@@ -145,16 +152,13 @@ def test_agents_keep_what_they_are_pushed_while_two_brokers_are_away(
 
     for each in away:
         each.start()
-    wait_for_fleet(url, PROCESSES, rounds=3)
-    wait_for_short_runs(url, RUNS, times=2)
-    assert_each_push_is_there(url, PROCESSES, rounds=3)
+    wait_for_all(url, rounds=3, times=2)
     assert [lost(each) for each in (*agents, gateway)] == [0, 0, 0]
 
 
 def test_what_an_agent_has_queued_outlasts_it(
-    tmp_path: Path, lives: ExitStack, cluster: Cluster
+    tmp_path: Path, url: str, lives: ExitStack, cluster: Cluster
 ) -> None:
-    url = lives.enter_context(victoria_metrics(tmp_path))
     lives.enter_context(cluster.gateway(**sending_to(f"{url}/opentelemetry")))
     stays = {**collector_ports(), "VICTOR_COLLECTOR_QUEUE": str(tmp_path / "queue")}
     agent = lives.enter_context(cluster.agent(**stays))
@@ -201,9 +205,7 @@ def test_kafka_keeps_all_while_the_backend_is_away_and_gateways_die(
 
     second = lives.enter_context(cluster.gateway(**backend))
     with victoria_metrics(tmp_path, port) as url:
-        wait_for_fleet(url, PROCESSES, rounds=3)
-        wait_for_short_runs(url, RUNS, times=2)
-        assert_each_push_is_there(url, PROCESSES, rounds=3)
+        wait_for_all(url, rounds=3, times=2)
         assert lost(second) == 0
 
 

@@ -18,7 +18,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics.export import HistogramDataPoint
 from prometheus_client import CollectorRegistry
 
-from tests.kit.agents import Points, Recorded, agent, model, recording
+from tests.kit.agents import Points, Recorded, agent, model, process_ends, recording
 from tests.kit.chat import ANSWER, ASK, DELEGATE, LOOK, spawner, team
 from tests.kit.interfaces import call, mcp_server, message, own_tools
 from tests.kit.processes import MCP_SERVER
@@ -362,9 +362,7 @@ async def give_up(client: Any) -> None:
 
 
 async def leave_open(_client: Any) -> None:
-    running = RUNTIME.instrumentation
-    assert running is not None
-    running.close()
+    process_ends()
 
 
 SESSION = "mcp.client.session.duration"
@@ -468,7 +466,7 @@ async def names(value: str | None, monkeypatch: pytest.MonkeyPatch) -> set[str]:
             await created.run(ASK)
         await own_tool(lambda _, number: number).execute({}, number=1)
         await mcp_server().handle_message(message("ping"))
-        await leave_open(created)
+        process_ends()
         return {key[0] for key in told(recorded)}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit.agents import Recorded, agent, model, recording
+from tests.kit.agents import Recorded, agent, model, process_ends, recording
 from victor_otel.demo.script import Step, ToolCall
 from victor_otel.engine.asgi import Response
 from victor_otel.model.operation import Context, Operation
@@ -127,9 +127,7 @@ async def test_an_agent_that_is_dropped_without_being_closed_ends_its_session() 
 async def test_what_the_process_leaves_open_ends_with_it() -> None:
     with model() as served, recording() as recorded:
         async with agent(served, "m"):
-            running = RUNTIME.instrumentation
-            assert running is not None
-            running.close()
+            process_ends()
             assert seen(recorded) == started() | ended()
         assert seen(recorded) == started() | ended()
 
@@ -333,9 +331,7 @@ async def test_an_mcp_session_that_is_still_open_ends_with_the_process() -> None
             await served.handle_message(message("initialize"))
             await served.handle_message(message("tools/call", name="no-such-tool", arguments={}))
         assert seen(recorded) == started(interface="mcp")
-        running = RUNTIME.instrumentation
-        assert running is not None
-        running.close()
+        process_ends()
         assert seen(recorded) == started(interface="mcp") | ended(interface="mcp")
         assert total(recorded, PER_USER) == 2
 
@@ -344,9 +340,7 @@ async def test_a_first_message_that_is_a_request_counts_in_its_session() -> None
     with recording() as recorded:
         served = mcp_server()
         await served.handle_message(message("tools/call", name="x", arguments={}))
-        running = RUNTIME.instrumentation
-        assert running is not None
-        running.close()
+        process_ends()
         assert total(recorded, PER_USER) == 1
 
 
